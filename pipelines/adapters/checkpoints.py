@@ -1,0 +1,150 @@
+"""Checkpoints of a training stage: kept outside the tracked outputs, so that a killed run goes on where it was.
+
+They lie in `.moteur/checkpoints/<stage>/<key>/<step>/`, where the key is a hash of what the training depends on:
+other settings or other data never meet old state. A checkpoint appears whole or not at all, two are kept, and a lock
+keeps a second trainer out.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pipelines.adapters import files
+from pipelines.artifacts import State
+from pipelines.errors import ArtifactError, ResourceError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 2
+MANIFEST, TENSORS, VALUES = "manifest.json", "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The state of a training after `step` steps."""
+
+    step: int
+    tensors: "dict[str, Tensor]"
+    values: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one training; get it from `opened`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls,
+        stage: str,
+        sections: Mapping[str, Any],
+        inputs: Iterable[Path],
+        root: Path = State.CHECKPOINTS.path,
+    ) -> "Iterator[Checkpoints]":
+        """Open the checkpoints of `stage` under these params sections (as plain values) and input artifacts.
+
+        Raises:
+            ResourceError: when another process trains with the same params and inputs in this workspace.
+        """
+        folder = root / stage / key(stage, sections, inputs)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("a+", encoding="utf-8") as lock:
+            _seize(lock, stage)
+            for torn in folder.glob(".*"):
+                shutil.rmtree(torn)
+            yield cls(folder)
+
+    def require_space(self, state_bytes: int) -> None:
+        """Check that the kept checkpoints and the one being written fit on the disk.
+
+        Raises:
+            ResourceError: with the figures.
+        """
+        needed = state_bytes * (KEPT + 1) - sum(file.stat().st_size for file in self.folder.rglob(TENSORS))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise ResourceError(
+                f"Checkpoints need {needed / 2**20:,.0f} MiB below {self.folder.parent} but {free / 2**20:,.0f} MiB are"
+                " free: free some space, or make the model smaller (section model in params.yaml)."
+            )
+
+    def latest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; a torn one is passed over with a warning."""
+        for step in reversed(self._steps()):
+            try:
+                return self._load(step)
+            except ArtifactError as error:
+                warnings.warn(f"{error} Going back to the checkpoint before it.", stacklevel=2)
+        return None
+
+    def save(self, step: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
+        """Write a checkpoint atomically, then remove all but the newest two.
+
+        Raises:
+            ResourceError: when the disk is full; the checkpoints before are left as they are.
+        """
+        from safetensors.torch import save_file
+
+        with files.replacing(self.folder / f"{step:09}") as fresh:
+            fresh.mkdir()
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, fresh / TENSORS)
+            (fresh / VALUES).write_text(json.dumps({"step": step, **values}), encoding="utf-8")
+            digests = {name: files.sha256(fresh / name) for name in (TENSORS, VALUES)}
+            (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+        for old in self._steps()[:-KEPT]:
+            shutil.rmtree(self._folder(old))
+
+    def discard(self) -> None:
+        """Remove all: the outputs are safe."""
+        for step in self._steps():
+            shutil.rmtree(self._folder(step))
+
+    def _steps(self) -> list[int]:
+        return sorted(int(item.name) for item in self.folder.iterdir() if item.name.isdigit())
+
+    def _folder(self, step: int) -> Path:
+        return self.folder / f"{step:09}"
+
+    def _load(self, step: int) -> Checkpoint:
+        from safetensors.torch import load_file
+
+        folder = self._folder(step)
+        manifest = files.read_json(folder / MANIFEST)
+        for name in (TENSORS, VALUES):
+            digest = manifest.get(name) if isinstance(manifest, dict) else None
+            if not (folder / name).is_file() or files.sha256(folder / name) != digest:
+                raise ArtifactError(f"{folder / name} is torn: its content is not what the manifest says.")
+        values = files.read_json(folder / VALUES)
+        return Checkpoint(step=values.pop("step"), tensors=load_file(folder / TENSORS), values=values)
+
+
+def key(stage: str, sections: Mapping[str, Any], inputs: Iterable[Path]) -> str:
+    """What a training depends on, as one name: the stage, its params, the content of its inputs."""
+    facts = {"stage": stage, "sections": dict(sections), "inputs": {str(path): files.sha256(path) for path in inputs}}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _seize(lock: TextIO, stage: str) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise ResourceError(
+            f"Process {lock.read().strip() or '(unknown)'} is running {stage} with the same params and inputs in this"
+            " workspace: wait for it, or stop it."
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()

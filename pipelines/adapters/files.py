@@ -1,0 +1,122 @@
+"""Files: atomic writes, JSON lines in and out, content hashes."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ArtifactError, ResourceError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well it takes the place of `path`, fsynced.
+
+    Works for files and folders. When the block fails nothing is left and `path` is what it was.
+
+    Raises:
+        ResourceError: when the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    fresh = holder / path.name
+    try:
+        yield fresh
+        for file in [fresh, *fresh.rglob("*")] if fresh.is_dir() else [fresh]:
+            if file.is_file():
+                _sync(file)
+        if path.is_dir():
+            path.rename(holder / "old")
+        fresh.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        if error.errno == 28:
+            free = shutil.disk_usage(path.parent).free
+            raise ResourceError(
+                f"No space for {path}: {free / 2**20:.0f} MiB are free. Free some space and run again:"
+                " nothing that was made before is lost."
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. NaN and infinity are an error (ValueError)."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtifactError: when the file is missing or torn.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing. Run `moteur run` (or `dvc repro`) to make it.") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON ({error}). Remove it and run `moteur run` again.") from None
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> int:
+    """Write one JSON object a line, atomically, streaming; return how many."""
+    count = 0
+    with replacing(path) as fresh, fresh.open("w", encoding="utf-8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
+    return count
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, atomically; numbers keep six significant digits."""
+    with replacing(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Stream the objects of a file that a stage of ours wrote.
+
+    Raises:
+        ArtifactError: when the file is missing or a line is torn.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise ArtifactError(f"{path}:{number} is not JSON ({error}).") from None
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing. Run `moteur run` (or `dvc repro`) to make it.") from None
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, or of a folder's sorted relative names and contents."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(item for item in path.rglob("*") if item.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,234 @@
+"""Supervised fine-tuning by TRL, on sequences and batches that are planned beforehand."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.learning import attention
+from pipelines.errors import Preempted, TrainingError
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipelines.core.learning.mixture import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the optimiser."""
+
+    step: int
+    """Steps done, this one included."""
+    total: int
+    """Steps in all."""
+    tokens: int
+    """Tokens of the batch, padding left out."""
+    loss: float
+    """Mean over the tokens in the loss, before the step."""
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How the optimiser goes."""
+
+    learning_rate: float
+    """Peak of the cosine."""
+    warmup_share: float
+    """Share of the steps with rising learning rate."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What came out."""
+
+    model: "PreTrainedModel"
+    """In evaluation mode, adapters merged."""
+    trainable_parameters: int
+
+
+def lora(*, rank: int, alpha: int, dropout: float) -> "PeftConfig":
+    """Adapters on every linear layer but the head; the embeddings are trained whole.
+
+    The base model has never seen the tokens of the chat template: with frozen embeddings it cannot learn them.
+    """
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        modules_to_save=["embed_tokens"],
+        ensure_weight_tying=True,
+        task_type="CAUSAL_LM",
+    )
+
+
+def train(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    examples: "Sequence[Example]",
+    batches: Sequence[Sequence[int]],
+    schedule: Schedule,
+    *,
+    precision: "torch.dtype",
+    adapter: "PeftConfig | None" = None,
+    on_step: Callable[[Step], None] = lambda _step: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train on `batches` of indices into `examples`, in their order.
+
+    Raises:
+        TrainingError: when the loss is not a finite number.
+        Preempted: when `stop` says so.
+    """
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import SFTConfig
+
+    attention.use_fastest(model, device=model.device, context=max(len(example.input_ids) for example in examples))
+    scratch = tempfile.mkdtemp(prefix="moteur-sft-")
+    try:
+        trainer = _trainer_class()(
+            model=model,
+            args=SFTConfig(
+                output_dir=scratch,
+                use_cpu=model.device.type == "cpu",
+                bf16=precision == torch.bfloat16,
+                activation_checkpointing=False,
+                num_train_epochs=1,
+                learning_rate=schedule.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=math.ceil(schedule.warmup_share * len(batches)),
+                adam_beta2=0.95,
+                weight_decay=0.0,
+                max_grad_norm=1.0,
+                seed=schedule.seed,
+                logging_steps=1,
+                logging_nan_inf_filter=False,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+                dataloader_pin_memory=model.device.type != "cpu",
+                max_length=None,
+                dataset_kwargs={"skip_prepare_dataset": True},
+            ),
+            train_dataset=Dataset.from_dict(
+                {
+                    "input_ids": [example.input_ids for example in examples],
+                    "labels": [example.labels for example in examples],
+                }
+            ),
+            processing_class=tokenizer,
+            peft_config=adapter,
+            callbacks=[
+                _callback(on_step, stop, [sum(len(examples[row].input_ids) for row in batch) for batch in batches])
+            ],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.planned = batches
+        trainable = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+        trainer.train()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if stop():
+        raise Preempted("Stopped by request; fine-tuning starts afresh at the next run.")
+    trained = trainer.model if adapter is None else trainer.model.merge_and_unload()
+    trained.set_attn_implementation("sdpa")
+    return Trained(model=trained.eval(), trainable_parameters=trainable)
+
+
+def _trainer_class() -> Any:
+    import torch
+    from torch.utils.data import DataLoader
+    from transformers import Trainer
+    from trl import SFTTrainer
+
+    class PlannedTrainer(SFTTrainer):  # type: ignore[misc]  # trl has no types
+        """SFTTrainer that takes its batches as planned, and computes logits only where there is a loss.
+
+        Most tokens of a conversation are not in the loss and the vocabulary is a large part of a small model: on a CPU
+        this is two thirds faster than TRL's own loss, and the gradient is the same. TRL does so itself on a GPU.
+        Padding is on the right, so that causal attention never sees it and needs no mask.
+        """
+
+        planned: Sequence[Sequence[int]] = ()
+
+        def get_train_dataloader(self) -> Any:
+            loader = DataLoader(
+                self.train_dataset,
+                batch_sampler=[list(batch) for batch in self.planned],
+                collate_fn=self.data_collator,
+                pin_memory=self.args.dataloader_pin_memory,
+            )
+            return self.accelerator.prepare(loader)
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            inner = self.accelerator.unwrap_model(model)
+            causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+            if return_outputs or inputs["input_ids"].device.type != "cpu" or not _has_plain_head(causal.config):
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            hidden_BTD = causal.base_model(inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
+            labels_BT = inputs["labels"][:, 1:]
+            asked_BT = labels_BT != -100
+            logits_NV = causal.get_output_embeddings()(hidden_BTD[asked_BT]).float()
+            total = torch.nn.functional.cross_entropy(logits_NV, labels_BT[asked_BT], reduction="sum")
+            return total / (asked_BT.sum() if num_items_in_batch is None else num_items_in_batch)
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            Trainer.log(self, logs, start_time)
+
+    return PlannedTrainer
+
+
+_SCALED_LOGITS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "output_multiplier",
+    "lm_head_multiplier",
+    "logits_scaling",
+    "output_router_logits",
+)
+
+
+def _has_plain_head(config: Any) -> bool:
+    return not any(getattr(config, name, None) for name in _SCALED_LOGITS)
+
+
+def _callback(on_step: Callable[[Step], None], stop: Callable[[], bool], tokens: Sequence[int]) -> Any:
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if not logs or "loss" not in logs:
+                return
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"The loss is {logs['loss']} at step {state.global_step}: lower finetuning.learning_rate"
+                    f" (now {args.learning_rate}) in params.yaml."
+                )
+            on_step(
+                Step(
+                    step=state.global_step,
+                    total=state.max_steps,
+                    tokens=tokens[state.global_step - 1],
+                    loss=logs["loss"],
+                    learning_rate=logs["learning_rate"],
+                )
+            )
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if stop():
+                control.should_training_stop = True
+
+    return Watch()

@@ -1,0 +1,63 @@
+"""Every path of the pipeline, once. dvc.yaml reads this file through `vars` without running it."""
+
+from enum import StrEnum
+from pathlib import Path
+
+
+class Artifact(StrEnum):
+    """A file or folder that a stage reads or writes, relative to the workspace; DVC tracks it."""
+
+    FEEDBACK_BY_PEOPLE = "data/feedback"
+    RAW = "data/raw"
+    VALIDATED = "data/validated"
+    REFERENCE_PROFILE = "data/reference_profile.json"
+    TOKENIZER = "models/tokenizer"
+    TOKENS = "data/tokens"
+    BASE = "models/base"
+    SFT = "models/sft"
+    PREFERENCES = "data/preferences"
+    REWARD = "models/reward"
+    POLICY = "models/policy"
+    COMPRESSED = "models/compressed"
+    RELEASE = "models/release"
+
+    INGESTION_REPORT = "reports/ingestion.json"
+    DATA_VALIDATION_REPORT = "reports/data_validation.json"
+    TOKENIZATION_REPORT = "reports/tokenization.json"
+    PRETRAINING_REPORT = "reports/pretraining.json"
+    FINETUNING_REPORT = "reports/finetuning.json"
+    FEEDBACK_REPORT = "reports/feedback.json"
+    REWARD_MODELING_REPORT = "reports/reward_modeling.json"
+    PPO_REPORT = "reports/ppo.json"
+    EVALUATION_REPORT = "reports/evaluation.json"
+    COMPRESSION_REPORT = "reports/compression.json"
+    DEPLOYMENT_REPORT = "reports/deployment.json"
+
+    PRETRAINING_CURVE = "reports/curves/pretraining.csv"
+    FINETUNING_CURVE = "reports/curves/finetuning.csv"
+    REWARD_MODELING_CURVE = "reports/curves/reward_modeling.csv"
+    PPO_CURVE = "reports/curves/ppo.csv"
+    SAMPLES = "reports/samples.jsonl"
+
+    @property
+    def path(self) -> Path:
+        """The path relative to the working directory, which is the workspace."""
+        return Path(self.value)
+
+
+class State(StrEnum):
+    """What a workspace remembers beside its tracked artifacts; never an output, never committed."""
+
+    ROOT = ".moteur"
+    CHECKPOINTS = ".moteur/checkpoints"
+    TRACKING = ".moteur/tracking"
+    EFFORT = ".moteur/effort.jsonl"
+    MLFLOW_DATABASE = ".moteur/mlflow.db"
+    MLFLOW_ARTIFACTS = ".moteur/mlartifacts"
+    DATA_DOCS = ".moteur/data_docs"
+    LOGS = ".moteur/logs"
+
+    @property
+    def path(self) -> Path:
+        """The path relative to the working directory, which is the workspace."""
+        return Path(self.value)

@@ -1,0 +1,1 @@
+"""Judging: scores, forgetting, reward diagnostics."""

@@ -1,0 +1,1 @@
+"""Learning: batches, the training loop, decoding, preferences, policy optimisation, pruning, distillation."""

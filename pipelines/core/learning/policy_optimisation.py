@@ -1,0 +1,294 @@
+"""Proximal policy optimisation of a language model against a reward model, whole.
+
+A response to a prompt is an episode: state = the text so far, action = the next token. With the policy p, the
+reference r (the instruction model), the score R of the whole response, and the temperature in all probabilities:
+
+    reward      R_n = -beta (log p(a_n) - log r(a_n)) + [n is the last token] R'     R' = (R - mean) / deviation
+    advantage   A_n = sum_k (gamma lambda)^k (R_{n+k} + gamma V_{n+k+1} - V_{n+k})   V after the last token is 0
+    policy      max(-A rho, -A clip(rho, 1 - e, 1 + e)),  rho = p(a_n) / p_old(a_n)
+    value       1/2 max((V - G)^2, (clip(V, V_old - e, V_old + e) - G)^2),  G = A + V_old
+
+Sources: Schulman et al. 2017, arXiv:1707.06347 (clipped objective); Schulman et al. 2015, arXiv:1506.02438
+(advantages); Stiennon et al. 2020, arXiv:2009.01325 (score at the end, penalty per token, value model of its own that
+starts as the reward model); Huang et al. 2024, arXiv:2403.17031 (penalty for no end token, whitening, no dropout).
+The rewards are whitened with the mean and deviation of the first rollout and keep that scale: with a new one for each
+rollout the weight of the KL penalty would change along the way.
+
+Shapes: B responses in a batch, N tokens of the longest response.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pipelines.core.learning import attention, decoding, training
+from pipelines.core.learning.objectives import (
+    advantages,
+    explained_variance,
+    masked_mean,
+    policy_loss,
+    shaped_rewards,
+    value_loss,
+    whitened,
+)
+from pipelines.core.learning.rollouts import (
+    Prompt,
+    Score,
+    Sequences,
+    assembled,
+    decodable,
+    log_probs_and_entropies,
+    sequence_kl,
+    token_log_probs,
+    token_values,
+)
+from pipelines.errors import TrainingError
+from pipelines.params import Ppo
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One iteration: a rollout and its updates."""
+
+    iteration: int
+    """Iterations done, this one included."""
+    reward: float
+    """Mean score of the rollout by the reward model."""
+    kl: float
+    """Mean KL divergence of a response from the reference, nats."""
+    entropy: float
+    """Mean over the tokens, nats."""
+    length: float
+    """Mean tokens of a response."""
+    finished: float
+    """Share of the responses with an end token."""
+    explained_variance: float
+    """Of the returns, by the value model before its update."""
+    clip_share: float
+    """Share of the tokens whose ratio was out of range, over all updates."""
+    first_ratio: float
+    """Largest |ratio - 1| before the first update: rollout and update compute the same probabilities."""
+    policy_loss: float
+    value_loss: float
+    tokens: int
+    """Prompts and responses of the rollout."""
+
+
+class Rollout(NamedTuple):
+    """Episodes with all that the update needs; B rows."""
+
+    said: Sequences
+    log_probs_BN: "Tensor"
+    values_BN: "Tensor"
+    advantages_BN: "Tensor"
+    """Whitened."""
+    returns_BN: "Tensor"
+
+    def rows(self, index: "Tensor") -> "Rollout":
+        """Some of the episodes."""
+        return Rollout(self.said.rows(index), *(part[index] for part in self[1:]))
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """Models, optimisers and scale of one run; `steps` goes through it."""
+
+    policy: "PreTrainedModel"
+    reference: "PreTrainedModel"
+    value_model: "PreTrainedModel"
+    """Starts as a copy of the reward model."""
+    tokenizer: "PreTrainedTokenizerBase"
+    prompts: Sequence[Prompt]
+    score: Score
+    settings: Ppo
+    seed: int
+    precision: "torch.dtype"
+    scale: tuple[float, float] | None = None
+    """Mean and deviation of the scores of the first rollout."""
+    good: "dict[str, Tensor]" = field(default_factory=dict)
+    """Weights of the last policy whose KL divergence was measured to be within the limit."""
+
+    def __post_init__(self) -> None:
+        import torch
+
+        longest = max(len(prompt.ids) for prompt in self.prompts) + self.settings.max_new_tokens
+        for model in (self.policy, self.reference, self.value_model):
+            model.eval()
+            attention.use_fastest(model, device=model.device, context=longest)
+        adam = partial(torch.optim.Adam, eps=1e-5, betas=(0.9, 0.95))
+        self._policy_optimizer = adam(self.policy.parameters())
+        self._value_optimizer = adam(self.value_model.parameters())
+
+    def steps(self, start: int = 0) -> Iterator[Step]:
+        """Iterate from `start` (iterations done before), yielding after each.
+
+        All that an iteration draws depends on the seed and its number only, so a run that is resumed is the same run.
+        It ends early, with the last good policy, when a rollout is further from the reference than `kl_limit`.
+
+        Raises:
+            TrainingError: when a loss is not a finite number.
+        """
+        for iteration in range(start, self.settings.iterations):
+            draw = np.random.default_rng([self.seed, iteration])
+            rollout, seen = self.rollout(draw)
+            if seen["kl"] > self.settings.kl_limit and self.good:
+                training.load_weights(self.policy, self.good)
+                return
+            self.good = training.weights_of(self.policy)
+            learnt = self.update(rollout, draw, rate=1 - iteration / self.settings.iterations)
+            step = Step(iteration=iteration + 1, **seen, **learnt)
+            if not math.isfinite(step.policy_loss + step.value_loss + step.kl):
+                raise TrainingError(
+                    f"PPO diverged at iteration {step.iteration} (policy loss {step.policy_loss}, value loss"
+                    f" {step.value_loss}, KL {step.kl}): lower ppo.learning_rate ({self.settings.learning_rate}) or"
+                    f" ppo.value_learning_rate ({self.settings.value_learning_rate}) in params.yaml."
+                )
+            yield step
+
+    def rollout(self, draw: np.random.Generator) -> tuple[Rollout, dict[str, Any]]:
+        """Sample responses, score them, estimate advantages; with the figures of `Step` that are known by then."""
+        settings = self.settings
+        chosen = draw.choice(
+            len(self.prompts),
+            settings.prompts_per_iteration,
+            replace=len(self.prompts) < settings.prompts_per_iteration,
+        )
+        asked = [self.prompts[row] for row in chosen.tolist()]
+        with decodable(self.policy):
+            responses = decoding.respond(
+                self.policy,
+                self.tokenizer,
+                [prompt.ids for prompt in asked],
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                batch_size=len(asked),
+                seed=int(draw.integers(2**31)),
+            )
+        said = assembled(asked, responses, self.tokenizer.pad_token_id, self.policy.device)
+        scores = np.array(self.score([prompt.text for prompt in asked], [item.text for item in responses]))
+        finished = np.array([item.finished for item in responses])
+        scaled = self._scaled(scores) - settings.unfinished_penalty * ~finished
+        ours_BN, theirs_BN, values_BN, entropy_BN = self._look(said)
+        rewards_BN = shaped_rewards(
+            ours_BN.new_tensor(scaled), ours_BN - theirs_BN, said.mask_BN, settings.kl_coefficient
+        )
+        gains_BN = advantages(
+            rewards_BN, values_BN, said.mask_BN, discount=settings.discount, gae_lambda=settings.gae_lambda
+        )
+        returns_BN = gains_BN + values_BN
+        figures = {
+            "reward": float(scores.mean()),
+            "kl": float(sequence_kl(ours_BN, theirs_BN, said.mask_BN).mean()),
+            "entropy": float(masked_mean(entropy_BN, said.mask_BN)),
+            "length": float(said.mask_BN.sum(dim=1).mean()),
+            "finished": float(finished.mean()),
+            "explained_variance": explained_variance(values_BN, returns_BN, said.mask_BN),
+            "tokens": int(said.starts_B.sum() + said.mask_BN.sum()),
+        }
+        return Rollout(said, ours_BN, values_BN, whitened(gains_BN, said.mask_BN), returns_BN), figures
+
+    def update(self, rollout: Rollout, draw: np.random.Generator, *, rate: float) -> dict[str, Any]:
+        """Several passes over the rollout in random minibatches, at `rate` times the learning rates."""
+        import torch
+
+        settings = self.settings
+        sums = dict.fromkeys(("clip_share", "policy_loss", "value_loss"), 0.0)
+        first_ratio, num_updates = None, 0
+        for _ in range(settings.epochs):
+            for rows_b in self._minibatches(torch.from_numpy(draw.permutation(len(rollout.said.mask_BN)))):
+                said, old_BN, old_values_BN, gains_BN, returns_BN = rollout.rows(rows_b)
+                with self._autocast():
+                    log_probs_BN = token_log_probs(self.policy, said, settings.temperature)
+                    values_BN = self._values(said)
+                ratio_BN = (log_probs_BN - old_BN).exp()
+                losses = {
+                    "policy_loss": policy_loss(ratio_BN, gains_BN, said.mask_BN, settings.clip),
+                    "value_loss": value_loss(values_BN, old_values_BN, returns_BN, said.mask_BN, settings.value_clip),
+                }
+                outside_BN = ((ratio_BN.detach() - 1).abs() > settings.clip).float()
+                if first_ratio is None:
+                    first_ratio = float(((ratio_BN.detach() - 1) * said.mask_BN).abs().max())
+                self._descend(self._policy_optimizer, losses["policy_loss"], rate * settings.learning_rate)
+                self._descend(self._value_optimizer, losses["value_loss"], rate * settings.value_learning_rate)
+                num_updates += 1
+                sums["clip_share"] += float(masked_mean(outside_BN, said.mask_BN))
+                for name, loss in losses.items():
+                    sums[name] += float(loss.detach())
+        return {name: total / num_updates for name, total in sums.items()} | {"first_ratio": first_ratio or 0.0}
+
+    def _descend(self, optimizer: "torch.optim.Optimizer", loss: "Tensor", rate: float) -> None:
+        import torch
+
+        group = optimizer.param_groups[0]
+        group["lr"] = rate
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(group["params"], self.settings.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _look(self, said: Sequences) -> "list[Tensor]":
+        """Log-probabilities by policy and reference, values, entropies; all (B, N), minibatch by minibatch."""
+        import torch
+
+        parts: list[tuple[Tensor, ...]] = []
+        with torch.no_grad(), self._autocast():
+            for rows_b in self._minibatches(torch.arange(len(said.mask_BN))):
+                part = said.rows(rows_b)
+                ours_bN, entropy_bN = log_probs_and_entropies(self.policy, part, self.settings.temperature)
+                theirs_bN = token_log_probs(self.reference, part, self.settings.temperature)
+                parts.append((ours_bN, theirs_bN, self._values(part), entropy_bN))
+        return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+    def _minibatches(self, order: "Tensor") -> "Iterator[Tensor]":
+        for start in range(0, len(order), self.settings.minibatch_size):
+            yield order[start : start + self.settings.minibatch_size]
+
+    def _values(self, said: Sequences) -> "Tensor":
+        mean, deviation = self.scale or (0.0, 1.0)
+        return (token_values(self.value_model, said) - mean) / deviation * said.mask_BN
+
+    def _scaled(self, scores: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        if self.scale is None:
+            self.scale = (float(scores.mean()), float(scores.std()) or 1.0)
+        return (scores - self.scale[0]) / self.scale[1]
+
+    def _autocast(self) -> "torch.autocast":
+        import torch
+
+        return torch.autocast(self.policy.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a checkpoint: weights and two moments of both models, the last good policy."""
+        return 4 * (4 * int(self.policy.num_parameters()) + 3 * int(self.value_model.num_parameters()))
+
+    def state(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+        """All that the next iteration depends on besides its number, as tensors and plain values."""
+        tensors = {
+            f"{name}.{key}": tensor
+            for name, part in (
+                ("policy", training.state_of(self.policy, self._policy_optimizer)),
+                ("value", training.state_of(self.value_model, self._value_optimizer)),
+                ("good", self.good),
+            )
+            for key, tensor in part.items()
+        }
+        return tensors, {"scale": self.scale}
+
+    def restore(self, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
+        """Put back what `state` took."""
+        training.load_state(self.policy, self._policy_optimizer, training.part(tensors, "policy"))
+        training.load_state(self.value_model, self._value_optimizer, training.part(tensors, "value"))
+        self.good = training.part(tensors, "good")
+        mean, deviation = values["scale"]
+        self.scale = (mean, deviation)

@@ -1,0 +1,164 @@
+"""What a reward model thinks of a response.
+
+Shapes: B sequences in a batch, T tokens of the longest.
+"""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.learning.decoding import chat_ids
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def conversation_ids(
+    tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], responses: Sequence[str]
+) -> list[list[int]]:
+    """Token ids of prompt and response in the chat template, end token included: what the reward model reads."""
+    dialogues = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    if not dialogues:
+        return []
+    ids: list[list[int]] = tokenizer.apply_chat_template(dialogues, return_dict=False)
+    return ids
+
+
+def right_padded(sequences: Sequence[Sequence[int]], pad: int) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Ids and attention mask, both (B, T), padded on the right."""
+    import torch
+
+    longest = max(map(len, sequences))
+    ids_BT = torch.full((len(sequences), longest), pad, dtype=torch.long)
+    mask_BT = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids_BT[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask_BT[row, : len(sequence)] = 1
+    return ids_BT, mask_BT
+
+
+def score(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    *,
+    batch_size: int = 64,
+) -> list[float]:
+    """Reward of each response to its prompt, read at the end token, in the order given.
+
+    Sequences are batched by length; the reward does not depend on what else is in the batch.
+
+    Args:
+        model: A sequence classifier with one output.
+        tokenizer: With a chat template that ends an answer with the end token.
+        prompts: All that the user said, one for each response.
+        responses: What was answered.
+        batch_size: Sequences read at once.
+    """
+    return score_ids(model, conversation_ids(tokenizer, prompts, responses), batch_size=batch_size)
+
+
+def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, batch_size: int = 64) -> list[float]:
+    """Reward of each sequence of token ids, as in `score`."""
+    import torch
+
+    rewards = [0.0] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            ids_BT, mask_BT = right_padded([sequences[row] for row in rows], model.config.pad_token_id)
+            rewards_B = rewards_of(model, ids_BT.to(model.device), mask_BT.to(model.device))
+            for row, reward in zip(rows, rewards_B.tolist(), strict=True):
+                rewards[row] = reward
+    return rewards
+
+
+def rewards_of(model: "PreTrainedModel", ids_BT: "torch.Tensor", mask_BT: "torch.Tensor") -> "torch.Tensor":
+    """Rewards (B), float32: the head's output at the last token that is not padding."""
+    rewards_B: torch.Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits.squeeze(-1)
+    return rewards_B.float()
+
+
+def token_rewards(model: "PreTrainedModel", **inputs: Any) -> "torch.Tensor":
+    """The head's output at every token, (B, T), float32."""
+    hidden_BTD = model.base_model(**inputs, use_cache=False).last_hidden_state
+    rewards_BT: torch.Tensor = model.score(hidden_BTD).squeeze(-1).float()
+    return rewards_BT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The pairs of one ranking: each response is tokenized and read once, however many pairs it is in."""
+
+    records: list[Mapping[str, Any]]
+    """The pairs, in the preference contract, all about one prompt."""
+    sequences: list[list[int]]
+    """Prompt with response, one for each distinct response."""
+    chosen: list[int]
+    """Index into `sequences`, one for each pair."""
+    rejected: list[int]
+    prompt_tokens: int
+    """How many tokens of each sequence are not the response."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(map(len, self.sequences), default=0)
+
+    def within(self, max_length: int) -> "Comparison":
+        """Without the pairs of which a sequence has more than `max_length` tokens."""
+        fits = [
+            max(len(self.sequences[chosen]), len(self.sequences[rejected])) <= max_length
+            for chosen, rejected in zip(self.chosen, self.rejected, strict=True)
+        ]
+        used = sorted({*compress(self.chosen, fits), *compress(self.rejected, fits)})
+        return Comparison(
+            records=list(compress(self.records, fits)),
+            sequences=[self.sequences[row] for row in used],
+            chosen=[used.index(row) for row in compress(self.chosen, fits)],
+            rejected=[used.index(row) for row in compress(self.rejected, fits)],
+            prompt_tokens=self.prompt_tokens,
+        )
+
+
+def comparison(tokenizer: "PreTrainedTokenizerBase", records: Sequence[Mapping[str, Any]]) -> Comparison:
+    """The pairs of one ranking as token ids."""
+    prompt = records[0]["prompt"]
+    texts = list(dict.fromkeys(record[side] for record in records for side in ("chosen", "rejected")))
+    row = {text: number for number, text in enumerate(texts)}
+    return Comparison(
+        records=list(records),
+        sequences=conversation_ids(tokenizer, [prompt] * len(texts), texts),
+        chosen=[row[record["chosen"]] for record in records],
+        rejected=[row[record["rejected"]] for record in records],
+        prompt_tokens=len(chat_ids(tokenizer, [{"role": "user", "content": prompt}])),
+    )
+
+
+def planned(lengths: Sequence[int], *, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+    """Batches of indices into `lengths` for all epochs, in random order but with neighbours in length together.
+
+    Each whole epoch holds every index once; the last batch of an epoch may be smaller.
+    """
+    batches: list[list[int]] = []
+    draw = random.Random(f"reward:{seed}")
+    steps = math.ceil(epochs * math.ceil(len(lengths) / batch_size))
+    while len(batches) < steps:
+        order = draw.sample(range(len(lengths)), len(lengths))
+        pool = 16 * batch_size
+        epoch: list[list[int]] = []
+        for start in range(0, len(order), pool):
+            near = sorted(order[start : start + pool], key=lambda index: lengths[index])
+            epoch += [near[at : at + batch_size] for at in range(0, len(near), batch_size)]
+        draw.shuffle(epoch)
+        batches += epoch
+    return batches[:steps]

@@ -1,0 +1,190 @@
+"""Responses of a policy as tensors, and what policy, reference and value model say about each of their tokens.
+
+Sequences are prompt and response without a gap, padded on the right: attention is causal, so no token that counts ever
+sees padding, and no mask is needed. Positions n of the response are aligned over the batch.
+
+Shapes: B responses in a batch, T tokens of the longest prompt with response, N tokens of the longest response,
+V entries of the vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipelines.core.learning import attention, decoding, rewards
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Score = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""Rewards of responses to prompts, both as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What a response is asked for."""
+
+    text: str
+    """All that the user says."""
+    ids: list[int]
+    """The same in the chat template, up to where the answer begins."""
+
+
+class Sequences(NamedTuple):
+    """Prompts with responses as token ids."""
+
+    ids_BT: "Tensor"
+    starts_B: "Tensor"
+    """Tokens of the prompt, hence where the response begins."""
+    mask_BN: "Tensor"
+    """1 for tokens of the response, the end token included."""
+
+    def rows(self, index: "Tensor") -> "Sequences":
+        """Some of the rows, without the columns that are padding in all of them."""
+        starts_B, mask_BN = self.starts_B[index], self.mask_BN[index]
+        longest = int((starts_B + mask_BN.sum(dim=1).long()).max())
+        return Sequences(self.ids_BT[index, :longest], starts_B, mask_BN)
+
+    def columns(self) -> "Tensor":
+        """The position that predicts token n of each response, (B, N); clamped where the response is shorter."""
+        import torch
+
+        steps_N = torch.arange(self.mask_BN.shape[1], device=self.ids_BT.device)
+        return (self.starts_B[:, None] - 1 + steps_N).clamp(max=self.ids_BT.shape[1] - 2)
+
+
+@contextmanager
+def decodable(model: "PreTrainedModel") -> Iterator[None]:
+    """Let a model decode whose attention is the fast one for training, and set that back afterwards."""
+    before = model.config._attn_implementation  # noqa: SLF001  there is no public reader
+    if before == attention.NAME:
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if before == attention.NAME:
+            model.set_attn_implementation(before)
+
+
+def assembled(
+    prompts: Sequence[Prompt], responses: Sequence[decoding.Response], pad: int, device: "torch.device"
+) -> Sequences:
+    """Prompts and responses side by side."""
+    import torch
+
+    ids_BT, _ = rewards.right_padded(
+        [[*prompt.ids, *said.tokens] for prompt, said in zip(prompts, responses, strict=True)], pad
+    )
+    lengths_B = torch.tensor([len(said.tokens) for said in responses])
+    mask_BN = (torch.arange(int(lengths_B.max())) < lengths_B[:, None]).float()
+    starts_B = torch.tensor([len(prompt.ids) for prompt in prompts])
+    return Sequences(ids_BT.to(device), starts_B.to(device), mask_BN.to(device))
+
+
+def token_log_probs(model: "PreTrainedModel", said: Sequences, temperature: float) -> "Tensor":
+    """Log-probability of each token of the responses, (B, N), in nats.
+
+    The logits are divided by the temperature that the responses were sampled with: these are the probabilities of the
+    policy that acted.
+    """
+    logits_BWV, first = _logits(model, said, temperature)
+    return _log_probs(logits_BWV, said, first)
+
+
+def log_probs_and_entropies(model: "PreTrainedModel", said: Sequences, temperature: float) -> "tuple[Tensor, Tensor]":
+    """The same, with the entropy of the distribution that each token was drawn from, both (B, N)."""
+    logits_BWV, first = _logits(model, said, temperature)
+    log_chances_BWV = logits_BWV.log_softmax(dim=-1)
+    entropy_BW = -(log_chances_BWV.exp() * log_chances_BWV).sum(dim=-1)
+    return _log_probs(logits_BWV, said, first), entropy_BW.gather(1, said.columns() - first) * said.mask_BN
+
+
+def _logits(model: "PreTrainedModel", said: Sequences, temperature: float) -> "tuple[Tensor, int]":
+    """Logits (B, W, V) at the W positions from the end of the shortest prompt on, and the first of these positions."""
+    import torch
+
+    first = int(said.starts_B.min()) - 1
+    wanted = torch.arange(first, said.ids_BT.shape[1] - 1, device=said.ids_BT.device)
+    logits_BWV = model(input_ids=said.ids_BT, use_cache=False, logits_to_keep=wanted).logits
+    return logits_BWV.float() / temperature, first
+
+
+def _log_probs(logits_BWV: "Tensor", said: Sequences, first: int) -> "Tensor":
+    next_BW1 = said.ids_BT[:, first + 1 :, None]
+    log_probs_BW = logits_BWV.gather(-1, next_BW1).squeeze(-1) - logits_BWV.logsumexp(dim=-1)
+    return log_probs_BW.gather(1, said.columns() - first) * said.mask_BN
+
+
+def token_values(model: "PreTrainedModel", said: Sequences) -> "Tensor":
+    """What the value model expects before each token of the responses, (B, N)."""
+    values_BT = rewards.token_rewards(model, input_ids=said.ids_BT)
+    return values_BT.gather(1, said.columns()) * said.mask_BN
+
+
+def sequence_kl(log_probs_BN: "Tensor", reference_BN: "Tensor", mask_BN: "Tensor") -> "Tensor":
+    """KL divergence of the policy from the reference for each response (B), in nats, estimated on its own tokens.
+
+    The estimator k3 = exp(-d) - 1 + d with d = log policy - log reference is unbiased and never negative.
+    Source: Schulman 2020, Approximating KL divergence, http://joschu.net/blog/kl-approx.html
+    """
+    log_ratio_BN = (log_probs_BN - reference_BN) * mask_BN
+    return ((-log_ratio_BN).exp() - 1 + log_ratio_BN).sum(dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a policy does on a set of prompts; lists have one entry a prompt."""
+
+    texts: list[str]
+    rewards: list[float]
+    lengths: list[int]
+    """In tokens, the end token included."""
+    finished: list[bool]
+    kl: list[float]
+    """From the reference, in nats."""
+
+
+def measure(
+    policy: "PreTrainedModel",
+    reference: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Prompt],
+    score: Score,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    batch_size: int = 64,
+) -> Measured:
+    """Sample one response to each prompt; with equal prompts and seed two policies are compared like with like."""
+    import torch
+
+    with decodable(policy):
+        responses = decoding.respond(
+            policy,
+            tokenizer,
+            [prompt.ids for prompt in prompts],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            batch_size=batch_size,
+            seed=seed,
+        )
+    texts = [response.text for response in responses]
+    kl: list[float] = []
+    with torch.inference_mode():
+        for start in range(0, len(prompts), batch_size):
+            part = slice(start, start + batch_size)
+            said = assembled(prompts[part], responses[part], tokenizer.pad_token_id, policy.device)
+            ours_BN = token_log_probs(policy, said, temperature)
+            theirs_BN = token_log_probs(reference, said, temperature)
+            kl += sequence_kl(ours_BN, theirs_BN, said.mask_BN).tolist()
+    return Measured(
+        texts=texts,
+        rewards=list(score([prompt.text for prompt in prompts], texts)),
+        lengths=[len(response.tokens) for response in responses],
+        finished=[response.finished for response in responses],
+        kl=kl,
+    )

@@ -1,0 +1,1 @@
+"""Text: descriptors, duplicates, contamination, template and mask audits."""

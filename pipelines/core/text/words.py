@@ -1,0 +1,166 @@
+"""Words as 64-bit hashes, a batch of texts at a time: what duplicates, contamination and descriptors are made from.
+
+A word is a run of ASCII letters and digits and of characters beyond ASCII, in lower case; general punctuation parts
+words, and each character of the East Asian blocks is a word. The hash of a word is a polynomial over its bytes modulo
+2**64, taken from one running sum over the batch (Karp and Rabin 1987); that of an n-gram is the same over its words.
+No Python object is made for a word.
+
+Shape suffixes: N texts, B bytes of the batch, W words of the batch.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+Offsets = NDArray[np.int64]
+
+_BASE: Final = 0x9E3779B97F4A7C15
+_STEP: Final = 0xD1342543DE82EF95
+
+
+def mix(values: Hashes) -> Hashes:
+    """Spread every bit over all bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    mixed = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _in_words() -> NDArray[np.bool_]:
+    table = np.zeros(256, dtype=np.bool_)
+    table[[*range(ord("0"), ord("9") + 1), *range(ord("a"), ord("z") + 1)]] = True
+    table[0x80:] = True
+    return table
+
+
+_WORD_BYTE: Final = _in_words()
+_BYTE_HASHES: Final = np.where(_WORD_BYTE, mix(np.arange(1, 257, dtype=np.uint64) * np.uint64(_STEP)), np.uint64(0))
+_EAST_ASIAN: Final = (0xE3, 0xE9)
+"""First and last lead byte of U+3000 to U+9FFF."""
+_WORD: Final = re.compile("[\u3040-\u9fff]|[a-z0-9\u0080-\u1fff\u2080-\u2fff\ua000-\U0010ffff]+")
+_LONGEST_SHOWN: Final = 64
+
+
+@lru_cache(maxsize=8)
+def _powers(base: int, count: int) -> tuple[Hashes, Hashes]:
+    """The powers 0 to count - 1 of an odd base and of its inverse, modulo 2**64."""
+    inverse = pow(base, -1, 2**64)
+    both = []
+    for factor in (base, inverse):
+        steps = np.full(count, factor, dtype=np.uint64)
+        steps[0] = 1
+        both.append(np.cumprod(steps, dtype=np.uint64))
+    return both[0], both[1]
+
+
+def _enough(count: int) -> int:
+    return max(1 << 12, 1 << (count - 1).bit_length()) if count else 1 << 12
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of a batch of texts.
+
+    Attributes:
+        hashes_W: One hash a word, all texts after one another.
+        offsets_N1: Text i has the words from offsets[i] up to offsets[i + 1].
+        starts_W: Where in `data` each word starts.
+        data: The lower-case UTF-8 of all texts, each followed by a line end.
+    """
+
+    hashes_W: Hashes
+    offsets_N1: Offsets
+    starts_W: Offsets
+    data: bytes
+
+    @property
+    def counts(self) -> Offsets:
+        """Words of each text."""
+        return np.diff(self.offsets_N1)
+
+    def text(self, word: int) -> str:
+        """The word with index `word` itself."""
+        start = int(self.starts_W[word])
+        found = _WORD.match(self.data[start : start + _LONGEST_SHOWN].decode(errors="ignore"))
+        return found[0] if found else ""
+
+    def ngrams(self, length: int) -> tuple[Hashes, Offsets]:
+        """Hashes of all runs of `length` words within one text, and their offsets by text."""
+        words = len(self.hashes_W)
+        counts = np.maximum(self.counts - length + 1, 0)
+        offsets = _offsets(counts)
+        if not offsets[-1]:
+            return np.empty(0, dtype=np.uint64), offsets
+        powers, inverses = _powers(_STEP, _enough(words + 1))
+        sums = np.zeros(words + 1, dtype=np.uint64)
+        np.cumsum(self.hashes_W * powers[:words], out=sums[1:])
+        runs = (sums[length:] - sums[:-length]) * inverses[: words + 1 - length]
+        ends = np.repeat(self.offsets_N1[1:], self.counts)[: len(runs)]
+        within = np.arange(length, words + 1) <= ends
+        return mix(runs[within]), offsets
+
+
+def _offsets(counts: NDArray[Any]) -> Offsets:
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def split_words(texts: Sequence[str]) -> Words:
+    """The words of a batch of texts; a megabyte or so at a time is fastest."""
+    lower = [text.encode().lower() if text.isascii() else text.lower().encode() for text in texts]
+    data = b"\n".join([*lower, b""])
+    bytes_B = np.frombuffer(data, dtype=np.uint8)
+    bounds_N1 = _offsets(np.fromiter((len(text) + 1 for text in lower), dtype=np.int64, count=len(lower)))
+    in_word_B = _WORD_BYTE[bytes_B]
+    hashes_B = _BYTE_HASHES[bytes_B]
+    starts_B = in_word_B.copy()
+    starts_B[1:] &= ~in_word_B[:-1]
+    if not all(map(bytes.isascii, lower)):
+        in_word_B, hashes_B, starts_B = _beyond_ascii(bytes_B, in_word_B, hashes_B)
+    starts_W = np.flatnonzero(starts_B)
+    if not len(starts_W):
+        return Words(np.empty(0, dtype=np.uint64), np.zeros(len(texts) + 1, dtype=np.int64), starts_W, data)
+    powers, inverses = _powers(_BASE, _enough(len(data)))
+    sums_W = np.add.reduceat(hashes_B * powers[: len(data)], starts_W)
+    hashes_W = mix(sums_W * inverses[starts_W])
+    return Words(hashes_W, np.searchsorted(starts_W, bounds_N1).astype(np.int64), starts_W, data)
+
+
+def _beyond_ascii(
+    bytes_B: NDArray[np.uint8], in_word_B: NDArray[np.bool_], hashes_B: Hashes
+) -> tuple[NDArray[np.bool_], Hashes, NDArray[np.bool_]]:
+    """General and CJK punctuation (U+2000-207F, U+3000-303F) parts words; an East Asian character is a word."""
+    first_B, second_B = bytes_B[:-2], bytes_B[1:-1]
+    punctuation = np.flatnonzero(
+        ((first_B == 0xE2) & ((second_B == 0x80) | (second_B == 0x81))) | ((first_B == 0xE3) & (second_B == 0x80))
+    )
+    for shift in range(3):
+        in_word_B[punctuation + shift] = False
+        hashes_B[punctuation + shift] = 0
+    starts_B = in_word_B.copy()
+    starts_B[1:] &= ~in_word_B[:-1]
+    leads = np.flatnonzero((bytes_B >= _EAST_ASIAN[0]) & (bytes_B <= _EAST_ASIAN[1]) & in_word_B)
+    starts_B[leads] = True
+    after = leads + 3
+    after = after[after < len(bytes_B)]
+    starts_B[after[in_word_B[after]]] = True
+    return in_word_B, hashes_B, starts_B
+
+
+def distinct_counts(hashes: Hashes, offsets_N1: Offsets) -> Offsets:
+    """How many different hashes each text has (44 bits of each are compared)."""
+    keys = np.sort(_keys_by_text(hashes, offsets_N1))
+    first = np.ones(len(keys), dtype=np.bool_)
+    first[1:] = keys[1:] != keys[:-1]
+    return np.bincount((keys[first] >> np.uint64(44)).astype(np.int64), minlength=len(offsets_N1) - 1)
+
+
+def _keys_by_text(hashes: Hashes, offsets_N1: Offsets) -> Hashes:
+    texts = np.repeat(np.arange(len(offsets_N1) - 1, dtype=np.uint64), np.diff(offsets_N1))
+    return (texts << np.uint64(44)) | (hashes >> np.uint64(20))

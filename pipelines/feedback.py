@@ -1,0 +1,217 @@
+"""Sample responses and turn rankings into preference pairs."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from pipelines import stage
+from pipelines.adapters import datasets, device, files, models, rankings
+from pipelines.adapters.tracking import Tracker
+from pipelines.artifacts import Artifact
+from pipelines.core.judging.agreement import krippendorff_alpha
+from pipelines.core.learning import decoding, preferences
+from pipelines.core.learning.preferences import Ranking
+from pipelines.core.text.prompts import user_text
+from pipelines.core.world import annotators
+from pipelines.core.world.gold import gold_score
+from pipelines.errors import DataError
+from pipelines.params import Feedback, Params
+
+BATCH_SIZE = 128
+"""Responses sampled at once."""
+
+FEWEST_PROMPTS = 2
+"""On each side: with one prompt there is no interval."""
+
+Record = Mapping[str, Any]
+Pairs = dict[datasets.Split, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackReport:
+    """What there is to learn preferences from."""
+
+    num_rankings: int
+    num_pairs: int
+    num_train_pairs: int
+    num_valid_pairs: int
+    num_test_pairs: int
+    num_ties: int
+    num_failed: int
+    annotator_agreement: float | None
+    """Krippendorff's alpha (interval metric) over the places that two annotators gave the same response."""
+    best_reachable_accuracy: float | None
+    """On the held-out pairs: how often the gold order agrees with the noisy label."""
+    pairs_by_source: dict[str, int]
+    num_sampled: int
+    distinct_response_share: float | None
+    finished_share: float | None
+    mean_gold: float | None
+    num_quarantined: int
+    num_lone_ratings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Responses of the instruction model to one prompt."""
+
+    record: Record
+    prompt: str
+    responses: list[decoding.Response]
+
+
+def main(params: Params, tracker: Tracker) -> FeedbackReport:
+    """Gather rankings by simulated annotators and by people, and ready pairs; write pairs by split."""
+    settings = params.feedback
+    people = rankings.load(Artifact.FEEDBACK_BY_PEOPLE.path, max_bad_line_share=settings.max_bad_line_share)
+    ready = {split: list(datasets.records(Artifact.VALIDATED.path, "preferences", split)) for split in datasets.SPLITS}
+    records = chosen_records(settings, params.seed)
+    if not (records or people.rankings or any(ready.values())):
+        raise DataError(_nothing_to_learn_from(settings))
+    sampled = list(_sample(records, params, tracker)) if records else []
+    ranked = list(simulated_rankings(sampled, settings, params.seed)) + people.rankings
+    pairs = split_pairs(ranked, ready, seed=params.seed, share=settings.held_out_share)
+    _require_both_sides(pairs)
+    _save(ranked, pairs, people)
+    return _report(ranked, pairs, sampled, people)
+
+
+def chosen_records(settings: Feedback, seed: int) -> list[Record]:
+    """A random choice of instruction records with gold facts, one a prompt."""
+    train = datasets.records(Artifact.VALIDATED.path, "instructions", "train")
+    with_gold = {
+        user_text(record["context"], record["prompt"]): record
+        for record in preferences.about(train, settings.tasks)
+        if record.get("gold") is not None
+    }
+    choice = random.Random(f"feedback:{seed}").sample(sorted(with_gold), min(settings.num_prompts, len(with_gold)))
+    return [with_gold[prompt] for prompt in choice]
+
+
+def _sample(records: Sequence[Record], params: Params, tracker: Tracker) -> Iterator[Sampled]:
+    settings = params.feedback
+    target = device.prepare(params.seed, params.threads)
+    model = models.load_causal(Artifact.SFT.path).to(target)
+    tokenizer = models.load_tokenizer(Artifact.SFT.path)
+    texts = [user_text(record["context"], record["prompt"]) for record in records]
+    ids = [decoding.chat_ids(tokenizer, [{"role": "user", "content": text}]) for text in texts]
+    room = model.config.max_position_embeddings - settings.max_new_tokens
+    fits = [row for row in range(len(records)) if len(ids[row]) <= room]
+    if not fits:
+        raise DataError(
+            f"No prompt leaves room for feedback.max_new_tokens ({settings.max_new_tokens}) within the model's"
+            f" {model.config.max_position_embeddings} tokens: lower feedback.max_new_tokens in params.yaml."
+        )
+    every = [row for row in fits for _ in range(settings.responses_per_prompt)]
+    with tracker.progress("responses", len(every), "responses") as bar:
+        responses = decoding.respond(
+            model,
+            tokenizer,
+            [ids[row] for row in every],
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            batch_size=BATCH_SIZE,
+            seed=params.seed,
+            advance=bar.advance,
+        )
+    tracker.effort(tokens=sum(len(response.tokens) for response in responses), objective="none (sampling)")
+    k = settings.responses_per_prompt
+    for number, row in enumerate(fits):
+        yield Sampled(record=records[row], prompt=texts[row], responses=responses[number * k : (number + 1) * k])
+
+
+def simulated_rankings(sampled: Sequence[Sampled], settings: Feedback, seed: int) -> Iterator[Ranking]:
+    """Rank each prompt's distinct responses; a share of the prompts is ranked by two annotators."""
+    hired = annotators.annotators(settings.annotators, seed, settings.annotator_noise, settings.tie_margin)
+    for item in sampled:
+        texts = preferences.distinct(response.text for response in item.responses)
+        if len(texts) == 1:
+            continue
+        gold = [gold_score(item.record["gold"], text).total for text in texts]
+        draw = random.Random(f"annotation:{seed}:{item.record['id']}")
+        judges = 2 if draw.random() < settings.overlap_share else 1
+        for annotator in draw.sample(hired, min(judges, len(hired))):
+            yield Ranking(
+                id=f"{item.record['id']}-{annotator.name}",
+                prompt=item.prompt,
+                responses=tuple(texts),
+                ranks=tuple(annotators.rank(annotator, gold, draw)),
+                annotator=annotator.name,
+                kind="simulated",
+                task=item.record["task"],
+                gold=tuple(gold),
+            )
+
+
+def split_pairs(ranked: Sequence[Ranking], ready: Pairs, *, seed: int, share: float) -> Pairs:
+    """The pairs of the rankings, train and valid by prompt; ready pairs stay in their own splits."""
+    pairs: Pairs = {
+        split: [{**record, "ranking_id": record.get("ranking_id") or record["id"]} for record in records]
+        for split, records in ready.items()
+    }
+    for ranking in ranked:
+        side: datasets.Split = "valid" if preferences.held_out(ranking.prompt, seed=seed, share=share) else "train"
+        pairs[side] += preferences.pairs(ranking)
+    return pairs
+
+
+def _require_both_sides(pairs: Pairs) -> None:
+    for split in ("train", "valid"):
+        prompts = len({record["prompt"] for record in pairs[split]})
+        if prompts < FEWEST_PROMPTS:
+            raise DataError(
+                f"The {split} side of the preferences has pairs about {prompts} prompts, but {FEWEST_PROMPTS} are"
+                " needed: raise feedback.num_prompts or change feedback.held_out_share in params.yaml, or add rankings"
+                f" to {Artifact.FEEDBACK_BY_PEOPLE}."
+            )
+
+
+def _nothing_to_learn_from(settings: Feedback) -> str:
+    return (
+        "There is nothing to learn preferences from. One of three is needed: instruction records with gold facts"
+        f" for the tasks in feedback.tasks ({', '.join(settings.tasks)}), as the source tales:// has them; rankings or"
+        f" ratings by people in {Artifact.FEEDBACK_BY_PEOPLE}/*.jsonl (README there); or ready pairs in"
+        " ingestion.preferences in params.yaml."
+    )
+
+
+def _save(ranked: Sequence[Ranking], pairs: Pairs, people: rankings.Feedback) -> None:
+    with files.replacing(Artifact.PREFERENCES.path) as folder:
+        files.write_jsonl(folder / "rankings.jsonl", map(asdict, ranked))
+        files.write_jsonl(folder / "rejects.jsonl", map(asdict, people.rejects))
+        for split in datasets.SPLITS:
+            files.write_jsonl(datasets.file(folder, "preferences", split), pairs[split])
+
+
+def _report(
+    ranked: Sequence[Ranking], pairs: Pairs, sampled: Sequence[Sampled], people: rankings.Feedback
+) -> FeedbackReport:
+    everything = [record for split in datasets.SPLITS for record in pairs[split]]
+    responses = [response for item in sampled for response in item.responses]
+    texts = sum(len(preferences.distinct(response.text for response in item.responses)) for item in sampled)
+    golds = [gold_score(item.record["gold"], response.text).total for item in sampled for response in item.responses]
+    return FeedbackReport(
+        num_rankings=len(ranked),
+        num_pairs=len(everything),
+        num_train_pairs=len(pairs["train"]),
+        num_valid_pairs=len(pairs["valid"]),
+        num_test_pairs=len(pairs["test"]),
+        num_ties=sum(map(preferences.num_ties, ranked)),
+        num_failed=sum(map(preferences.num_failed, ranked)),
+        annotator_agreement=krippendorff_alpha(preferences.labels(ranked)),
+        best_reachable_accuracy=preferences.best_reachable_accuracy(pairs["valid"]),
+        pairs_by_source=dict(sorted(Counter(str(record["source"]) for record in everything).items())),
+        num_sampled=len(responses),
+        distinct_response_share=texts / len(responses) if responses else None,
+        finished_share=fmean(response.finished for response in responses) if responses else None,
+        mean_gold=fmean(golds) if golds else None,
+        num_quarantined=len(people.rejects),
+        num_lone_ratings=people.num_lone_ratings,
+    )
+
+
+if __name__ == "__main__":
+    stage.run("feedback", main, report=Artifact.FEEDBACK_REPORT)

@@ -1,0 +1,489 @@
+"""The schema of params.yaml: frozen, strict, one class per section. No I/O here; `stage.load_params` reads."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Source(Section):
+    """Where one set of records comes from."""
+
+    uri: str
+    """`tales://...`, a path or glob below `ingestion.root`, `hf://owner/name`, or any fsspec URL."""
+    columns: dict[str, str] = {}
+    """Field of our data contract -> column of the source, where the names differ."""
+    constants: dict[str, str] = {}
+    """Field of our data contract -> value for every record (a task name, a prompt)."""
+    separator: str | None = None
+    """Text files: the line that parts documents. None: a blank line parts them."""
+    limit: Positive | None = None
+    """Read at most this many records."""
+
+    @model_validator(mode="after")
+    def _stays_below_root(self) -> Self:
+        path = PurePosixPath(self.uri)
+        if "://" not in self.uri and (not self.uri or path.is_absolute() or ".." in path.parts):
+            raise ValueError(
+                f"the source {self.uri!r} is not below ingestion.root, so DVC would not see its changes: give a path"
+                " relative to ingestion.root, or set ingestion.root to the folder that holds it"
+            )
+        return self
+
+
+class Splits(Section):
+    """Sources by split. An empty `valid` or `test` is drawn from `train` by hash, `held_out_share` each."""
+
+    train: list[Source] = []
+    valid: list[Source] = []
+    test: list[Source] = []
+
+
+class Ingestion(Section):
+    """What is read."""
+
+    root: str
+    """Folder of local sources; a DVC dependency, so that changed data retrain."""
+    corpus: Splits
+    """Pretraining text: records {id, text, source}."""
+    instructions: Splits
+    """Instruction data: records {id, task, context, prompt, completion, source}."""
+    preferences: Splits = Splits()
+    """Preference pairs made elsewhere: records {id, prompt, chosen, rejected, source}."""
+    held_out_share: Annotated[float, Field(ge=0, lt=0.5)]
+    """Share of `train` that becomes a split without sources of its own."""
+    max_bad_line_share: Share
+    """The stage fails when a greater share of a source's lines cannot be read."""
+    max_line_bytes: Positive
+    """A longer line, or document of a text file, is quarantined unread (bytes)."""
+
+
+class Expectation(Section):
+    """One Great Expectations rule over the descriptor table of one kind of record."""
+
+    records: Literal["corpus", "instructions", "preferences"]
+    """Which table."""
+    name: str
+    """The expectation's class name, for instance ExpectColumnValuesToBeBetween."""
+    arguments: dict[str, Any]
+    """Its arguments, `mostly` included."""
+
+
+class DataValidation(Section):
+    """The contract that data must meet."""
+
+    min_characters: Positive
+    """Shorter documents are rejected."""
+    max_characters: Positive
+    """Longer documents are rejected."""
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)]
+    """Estimated Jaccard similarity of word 5-grams from which a document is a near duplicate."""
+    max_control_character_share: Share
+    """Documents with a greater share of control characters are rejected."""
+    max_damaged_character_share: Share
+    """Documents with a greater share of characters that show a wrong decoding (U+FFFD, "Ã©") are rejected."""
+    personal_data: Literal["reject", "redact", "report"]
+    """What happens to documents with an e-mail address, phone number or IBAN."""
+    contamination_words: Positive
+    """A training document that shares a run of this many words with evaluation data is rejected."""
+    max_rejected_share: Share
+    """The stage fails when a greater share of any kind of record is rejected."""
+    expectations: list[Expectation]
+    """The contract over the accepted records."""
+
+
+class Tokenization(Section):
+    """The tokenizer and the token shards."""
+
+    init: str | None
+    """None: train one. Otherwise a folder or hub id whose tokenizer is taken over (and given our chat template)."""
+    vocab_size: Positive
+    """Entries, special tokens and the 256 bytes included."""
+    max_training_bytes: Positive
+    """The tokenizer is trained on at most this many bytes of text (evenly drawn)."""
+    shard_tokens: Positive
+    """Tokens in one shard file."""
+    audit_samples: Positive
+    """Records whose round trip and loss mask are checked."""
+
+    @model_validator(mode="after")
+    def _holds_all_bytes(self) -> Self:
+        if self.vocab_size < 256 + 8:
+            raise ValueError(
+                f"tokenization.vocab_size is {self.vocab_size}, but the 256 bytes and 8 special tokens need 264:"
+                " raise tokenization.vocab_size in params.yaml"
+            )
+        return self
+
+
+class Model(Section):
+    """The Llama architecture that is trained from scratch."""
+
+    hidden_size: Positive
+    """Width."""
+    num_layers: Positive
+    """Depth."""
+    num_heads: Positive
+    """Attention heads; must divide hidden_size."""
+    intermediate_size: Positive
+    """Width of the gated feed-forward layer."""
+    context: Positive
+    """Longest sequence in tokens."""
+    tie_embeddings: bool
+    """Input and output embeddings share their weights."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"model.hidden_size is {self.hidden_size}, which {self.num_heads} heads do not divide into even"
+                " parts: change model.num_heads or model.hidden_size in params.yaml"
+            )
+        return self
+
+
+class Pretraining(Section):
+    """The base model."""
+
+    init: str | None
+    """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model."""
+    context: Positive
+    """Length of a packed training sequence in tokens."""
+    batch_size: Positive
+    """Sequences a step."""
+    max_tokens: Positive
+    """Training ends after this many tokens."""
+    optimizer: Literal["adamw", "muon"]
+    """muon: matrices by Muon, the rest by AdamW; reaches a given loss in fewer tokens."""
+    learning_rate: Rate
+    """Peak of the schedule."""
+    warmup_share: Share
+    """Share of the steps with rising learning rate."""
+    final_learning_rate_share: Share
+    """The cosine ends at this share of the peak."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Of matrices; vectors are not decayed."""
+    gradient_clip: Rate
+    """Largest norm of the gradient."""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """auto: bfloat16 where the hardware computes in it."""
+    compile: bool
+    """torch.compile: pays beyond about three minutes of training."""
+    evaluate_every: Positive
+    """Steps between validations."""
+    validation_tokens: Positive
+    """Tokens of the validation set used while training (the final figure uses all)."""
+    patience: Positive
+    """Validations without improvement until training stops early."""
+    checkpoint_every: Positive
+    """Steps between checkpoints."""
+
+
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Positive
+    """Rank r of the update."""
+    alpha: Positive
+    """The update is scaled by alpha / r."""
+    dropout: Share
+    """Dropout on the adapter's input."""
+
+
+class Finetuning(Section):
+    """The instruction model."""
+
+    method: Literal["full", "lora"]
+    """Which weights are trained."""
+    lora: Lora
+    """Settings of the method `lora`."""
+    epochs: Rate
+    """Passes over the mixture."""
+    batch_size: Positive
+    """Conversations a step."""
+    learning_rate: Rate
+    """Peak of the schedule."""
+    warmup_share: Share
+    """Share of the steps with rising learning rate."""
+    max_length: Positive
+    """Longest conversation in tokens; longer ones are left out and counted."""
+    max_turns: Positive
+    """Instructions about one text are joined into conversations of at most this many turns."""
+    task_weights: dict[str, float]
+    """Task -> share of its records kept (above 1: repeated). A task that is not named has weight 1."""
+    replay_share: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the training tokens that are pretraining text, against forgetting."""
+    evaluation_records: Positive
+    """Held-out instructions that are answered after training (evenly drawn)."""
+    max_new_tokens: Positive
+    """Longest of those answers in tokens."""
+
+
+class Feedback(Section):
+    """Preferences."""
+
+    num_prompts: Positive
+    """Prompts for which responses are sampled (drawn from the instruction data)."""
+    responses_per_prompt: Annotated[int, Field(ge=2)]
+    """K responses a prompt."""
+    tasks: list[str]
+    """Tasks whose prompts are used."""
+    temperature: Rate
+    """Sampling temperature."""
+    max_new_tokens: Positive
+    """Longest response in tokens."""
+    annotators: Positive
+    """Simulated annotators; used for prompts that carry gold facts."""
+    annotator_noise: Annotated[float, Field(ge=0)]
+    """Mean standard deviation of an annotator's error, in units of the gold score."""
+    tie_margin: Annotated[float, Field(ge=0)]
+    """Perceived differences below this are ties."""
+    overlap_share: Share
+    """Share of the prompts that two annotators rank, for the agreement."""
+    held_out_share: Share
+    """Share of the prompts whose pairs are held out."""
+    max_bad_line_share: Share
+    """The stage fails when a greater share of the lines written by people cannot be used."""
+
+
+class RewardModeling(Section):
+    """The reward model."""
+
+    epochs: Rate
+    """Passes over the training pairs."""
+    batch_size: Positive
+    """Rankings a step, with all their pairs: each response is read once."""
+    learning_rate: Rate
+    """Peak of the schedule."""
+    max_length: Positive
+    """Longest prompt with response in tokens; pairs with a longer one are left out and counted."""
+    warmup_share: Share
+    """Share of the steps with rising learning rate; a cosine to zero follows."""
+    similar_length_ratio: Annotated[float, Field(ge=1)]
+    """Two responses are of similar length when the longer has at most this many times the shorter's tokens."""
+
+
+class Ppo(Section):
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347)."""
+
+    iterations: Positive
+    """Rollout and update, this many times."""
+    prompts_per_iteration: Positive
+    """Prompts a rollout."""
+    epochs: Positive
+    """Passes over one rollout."""
+    minibatch_size: Positive
+    """Responses an optimiser step."""
+    learning_rate: Rate
+    """Of the policy."""
+    value_learning_rate: Rate
+    """Of the value model."""
+    clip: Rate
+    """Clipping range of the probability ratio."""
+    value_clip: Rate
+    """Clipping range of the value estimate."""
+    gradient_clip: Rate
+    """Largest norm of the gradient."""
+    kl_coefficient: Annotated[float, Field(ge=0)]
+    """Weight of the per-token KL penalty against the SFT model, in whitened rewards per nat."""
+    kl_limit: Rate
+    """Nats a response, on a rollout, past which training stops; the last policy within it is kept."""
+    discount: Share
+    """Gamma."""
+    gae_lambda: Share
+    """Lambda of generalised advantage estimation."""
+    temperature: Rate
+    """Sampling temperature of the rollout."""
+    max_new_tokens: Positive
+    """Longest response in tokens."""
+    unfinished_penalty: Annotated[float, Field(ge=0)]
+    """Taken off the whitened reward of a response without an end token."""
+    checkpoint_every: Positive
+    """Iterations between checkpoints."""
+    evaluation_prompts: Positive
+    """Held-out prompts on which reward, gold score, KL and length are measured before and after."""
+
+
+class Decoding(Section):
+    """One way to decode."""
+
+    name: str
+    """What it is called in the report."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0: greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus."""
+    beams: Positive = 1
+    """Beam search with this many beams."""
+
+
+class Evaluation(Section):
+    """What is measured."""
+
+    examples_per_task: Positive
+    """Test records a task on average; they are drawn evenly from all tasks of a kind (short or long answers)."""
+    shots: Annotated[list[NotNegative], Field(min_length=1)]
+    """Numbers of examples in the prompt with which the base model is asked."""
+    shot_examples: Positive
+    """Test records a task for the zero-, one- and few-shot comparison."""
+    decodings: list[Decoding]
+    """Ways to decode that are compared."""
+    decoding_examples: Positive
+    """Test records a task for the comparison of decodings."""
+    win_rate_prompts: Positive
+    """Prompts on which the policy is compared with the SFT model."""
+    max_new_tokens: Positive
+    """Longest answer in tokens."""
+
+
+class Student(Section):
+    """A distilled model of half the depth (Hinton et al. 2015, arXiv:1503.02531)."""
+
+    max_tokens: Positive
+    """Training ends after this many tokens."""
+    learning_rate: Rate
+    """Peak of the schedule."""
+    temperature: Rate
+    """Of the softened distributions."""
+
+
+class CompressionRule(Section):
+    """The smallest candidate within these limits is chosen."""
+
+    max_bytes_ratio: Rate
+    """Bytes beside the float32 model."""
+    max_bits_per_byte_increase: Annotated[float, Field(ge=0)]
+    """Relative increase of bits per byte over the float32 model."""
+    max_task_score_drop: Annotated[float, Field(ge=0)]
+    """Absolute drop of the task score, the mean over the tasks."""
+    max_worst_task_drop: Annotated[float, Field(ge=0)]
+    """Absolute drop of any one task's score: what the mean would hide."""
+
+
+class Compression(Section):
+    """Smaller models."""
+
+    sparsities: list[Share]
+    """Shares of the weights that pruning sets to zero."""
+    calibration_tokens: Positive
+    """Tokens for Wanda's activation norms."""
+    student: Student
+    """The distilled student."""
+    examples_per_task: Positive
+    """Held-out instructions a task for the task score (split valid to choose, split test for the chosen one)."""
+    max_new_tokens: Positive
+    """Longest of their answers in tokens."""
+    rule: CompressionRule
+    """How one candidate is chosen."""
+
+
+class Deployment(Section):
+    """The release."""
+
+    name: str
+    """Name of the model."""
+    licence: str
+    """Of the weights, as the model card states it: an SPDX identifier."""
+    intended_use: str
+    """What the model card says the model is for."""
+    prompts: Annotated[list[str], Field(min_length=1)]
+    """Asked of the loaded release."""
+    max_new_tokens: Positive
+    """Longest answer in tokens."""
+    timeout_seconds: Positive
+    """The sandbox process must answer within this time."""
+    memory_mib: Positive
+    """Address space of the sandbox process (MiB); the libraries alone take about 4,000."""
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: NotNegative
+    """Of everything random."""
+    threads: Positive | None
+    """CPU threads; None: all cores this process may use."""
+    ingestion: Ingestion
+    data_validation: DataValidation
+    tokenization: Tokenization
+    model: Model
+    pretraining: Pretraining
+    finetuning: Finetuning
+    feedback: Feedback
+    reward_modeling: RewardModeling
+    ppo: Ppo
+    evaluation: Evaluation
+    compression: Compression
+    deployment: Deployment
+
+    @model_validator(mode="after")
+    def _lengths_fit_the_model(self) -> Self:
+        if self.pretraining.init is not None:
+            return self
+        lengths = {
+            "pretraining.context": self.pretraining.context,
+            "finetuning.max_length": self.finetuning.max_length,
+            "reward_modeling.max_length": self.reward_modeling.max_length,
+        }
+        faults = [
+            f"{key} is {length} but model.context is {self.model.context}: lower the first or raise the second in"
+            " params.yaml"
+            for key, length in lengths.items()
+            if length > self.model.context
+        ]
+        if faults:
+            raise ValueError("\n  ".join(faults))
+        return self
+
+
+def parse(values: Any, where: str = "params.yaml") -> Params:
+    """Check `values` (a mapping as read from YAML) and return the params.
+
+    Raises:
+        ParamsError: for an unknown key, a missing key, a wrong type or a value out of range; all at once, a line each.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [_sentence(item["loc"], item["msg"], item.get("input")) for item in error.errors()]
+        raise ParamsError(f"{where} is not valid:\n  " + "\n  ".join(lines)) from None
+
+
+def fields(location: Sequence[str | int]) -> list[str]:
+    """The keys of the section at `location` ("model", for instance); none when there is no such section."""
+    model: Any = Params
+    for key in location:
+        kinds = [model.model_fields[key].annotation] if key in getattr(model, "model_fields", {}) else get_args(model)
+        model = next((kind for kind in kinds if isinstance(kind, type) or get_args(kind)), None)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _meant(location: tuple[str | int, ...]) -> str:
+    close = difflib.get_close_matches(str(location[-1]), fields(location[:-1]), n=1)
+    return f"did you mean {'.'.join(map(str, (*location[:-1], close[0])))}?" if close else ""
+
+
+def _sentence(location: tuple[str | int, ...], message: str, value: Any) -> str:
+    if message.startswith("Value error, "):
+        return message.removeprefix("Value error, ")
+    key = ".".join(map(str, location)) or "(top)"
+    if message == "Extra inputs are not permitted":
+        return f"{key}: no such key; {_meant(location) or 'remove it or correct its name'}"
+    if message == "Field required":
+        return f"{key}: missing; add it"
+    return f"{key} is {value!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,299 @@
+"""Train the base model on packed text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipelines import stage
+from pipelines.adapters import device as machine
+from pipelines.adapters import files, models
+from pipelines.adapters.checkpoints import Checkpoints
+from pipelines.adapters.tokens import Tokens, TokenStore
+from pipelines.adapters.tracking import Tracker
+from pipelines.artifacts import Artifact
+from pipelines.core.judging.likelihood import Likelihood, likelihood
+from pipelines.core.learning import attention, optimizers, training
+from pipelines.core.learning.architecture import llama
+from pipelines.core.learning.batches import Packed
+from pipelines.core.learning.schedules import warmup_cosine
+from pipelines.errors import DataError, Preempted
+from pipelines.params import Params, Pretraining
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PETAFLOP_S_DAY = 8.64e19
+VALIDATION_BATCH_TOKENS = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingReport:
+    """What the base model became, and at what cost. Losses are those of the weights that are saved."""
+
+    val_bits_per_byte: float
+    """On the whole validation split."""
+    test_bits_per_byte: float
+    """On the whole test split."""
+    val_loss: float
+    """Nats per token."""
+    val_perplexity: float
+    """Per token."""
+    num_parameters: int
+    """Embeddings included, tied ones once."""
+    num_tokens: int
+    """Seen in training."""
+    num_epochs: float
+    """Passes over the training split."""
+    training_flops: float
+    """6ND (Kaplan et al. 2020, arXiv:2001.08361): N all parameters, embeddings included, D tokens seen."""
+    petaflop_s_days: float
+    """In units of 8.64e19 FLOPs."""
+    tokens_per_parameter: float
+    """Chinchilla's optimum is near 20 (arXiv:2203.15556)."""
+    num_steps: int
+    best_step: int
+    """The step whose weights are saved."""
+    stopped_early: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One line of the learning curve."""
+
+    step: int
+    tokens: int
+    loss: float
+    learning_rate: float
+    val_bits_per_byte: float | None = None
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """The training as it stands; what of it is not a tensor goes into checkpoints as it is."""
+
+    patience: training.Patience
+    step: int = 0
+    curve: list[Point] = field(default_factory=list)
+    best_weights: "dict[str, Tensor]" = field(default_factory=dict)
+
+
+def main(params: Params, tracker: Tracker) -> PretrainingReport:
+    """Train from scratch, or go on from a given model; save the weights that were best on validation text."""
+    trainer = _Trainer(params, tracker)
+    sections = {
+        "seed": params.seed,
+        "model": params.model.model_dump(mode="json"),
+        "pretraining": params.pretraining.model_dump(mode="json"),
+    }
+    with Checkpoints.opened("pretraining", sections, [Artifact.TOKENS.path, Artifact.TOKENIZER.path]) as store:
+        store.require_space(trainer.state_bytes)
+        trainer.train(store)
+        report = trainer.report()
+        models.save(trainer.model, trainer.tokenizer, Artifact.BASE.path)
+        rows = [list(vars(point).values()) for point in trainer.run.curve]
+        files.write_csv(Artifact.PRETRAINING_CURVE.path, list(Point.__dataclass_fields__), rows)
+        store.discard()
+    tracker.effort(
+        flops=report.training_flops,
+        tokens=report.num_tokens,
+        objective="next-token cross-entropy",
+        customisation="all weights" + (", from scratch" if params.pretraining.init is None else ""),
+    )
+    return report
+
+
+class _Trainer:
+    """Model, data and settings of one run."""
+
+    def __init__(self, params: Params, tracker: Tracker) -> None:
+        self.settings = settings = params.pretraining
+        self.tracker = tracker
+        self.device = machine.prepare(params.seed, params.threads)
+        self.precision = machine.precision(settings.precision)
+        self.tokens = TokenStore.open(Artifact.TOKENS.path)
+        self.batches = _batches(self.tokens.split("train"), settings, params.seed)
+        self.valid = _held_out(self.tokens, "valid")
+        self.test = _held_out(self.tokens, "test")
+        self.tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
+        self.model = _model(params, self.tokenizer, self.tokens, self.device)
+        self.optimizer = optimizers.build(settings.optimizer, self.model, weight_decay=settings.weight_decay)
+        self.steps = max(1, settings.max_tokens // (settings.batch_size * settings.context))
+        self.run = _Run(patience=training.Patience(limit=settings.patience))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one checkpoint: weights, two moments, the best weights."""
+        return 4 * 4 * int(self.model.num_parameters())
+
+    def train(self, store: Checkpoints) -> None:
+        """Train to the end or to the point of early stopping, from the latest checkpoint; keep the best weights."""
+        self._resume(store)
+        settings, run = self.settings, self.run
+        self.model.train()
+        with self.tracker.progress("tokens", self.steps * self._step_tokens, "tokens") as bar:
+            bar.advance(run.step * self._step_tokens)
+            for step in self._steps():
+                run.step = step.step
+                measured = self._validate() if self._is_due(step.step, settings.evaluate_every) else None
+                self._record(step, measured)
+                bar.advance(self._step_tokens, loss=step.loss)
+                if stage.preempted() or self._is_due(step.step, settings.checkpoint_every):
+                    self._save(store)
+                if stage.preempted():
+                    raise Preempted(f"Stopped at step {step.step}; the next run goes on from there.")
+                if run.patience.exhausted:
+                    break
+        if run.best_weights:
+            training.load_weights(self.model, run.best_weights)
+
+    def _steps(self) -> Iterator[training.Step]:
+        import torch
+
+        settings = self.settings
+        forward = torch.compile(self.model) if settings.compile else self.model
+        if self.run.patience.exhausted:
+            return iter(())
+        return training.train(
+            partial(training.next_token_loss, forward, device=self.device, precision=self.precision),
+            self.batches,
+            self.optimizer,
+            schedule=partial(
+                warmup_cosine,
+                steps=self.steps,
+                peak=settings.learning_rate,
+                warmup_share=settings.warmup_share,
+                final_share=settings.final_learning_rate_share,
+            ),
+            steps=self.steps,
+            start=self.run.step,
+            gradient_clip=settings.gradient_clip,
+        )
+
+    @property
+    def _step_tokens(self) -> int:
+        return self.settings.batch_size * self.settings.context
+
+    def _is_due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step == self.steps
+
+    def _validate(self) -> float:
+        """Bits per byte on the first validation tokens; remembers the weights when they are the best so far."""
+        measured = self._likelihood(self.valid, self.settings.validation_tokens).bits_per_byte
+        run = self.run
+        run.patience = run.patience.after(run.step, measured)
+        if run.patience.best_step == run.step:
+            run.best_weights = training.weights_of(self.model)
+        return measured
+
+    def _likelihood(self, row: Tokens, limit: int | None = None) -> Likelihood:
+        context = self.settings.context
+        return likelihood(
+            self.model,
+            row,
+            row.num_bytes,
+            context,
+            max(1, VALIDATION_BATCH_TOKENS // context),
+            precision=self.precision,
+            limit=limit,
+        )
+
+    def _record(self, step: training.Step, measured: float | None) -> None:
+        seen = step.step * self._step_tokens
+        self.run.curve.append(
+            Point(
+                step=step.step,
+                tokens=seen,
+                loss=step.loss,
+                learning_rate=step.learning_rate,
+                val_bits_per_byte=measured,
+            )
+        )
+        figures = {"loss": step.loss, "learning_rate": step.learning_rate, "gradient_norm": step.gradient_norm}
+        if measured is not None:
+            figures["val_bits_per_byte"] = measured
+        self.tracker.log(figures, step.step)
+
+    def _save(self, store: Checkpoints) -> None:
+        run = self.run
+        tensors = training.state_of(self.model, self.optimizer)
+        tensors |= {f"best.{name}": tensor for name, tensor in run.best_weights.items()}
+        patience = {"best": run.patience.best, "best_step": run.patience.best_step, "since": run.patience.since}
+        curve = [list(vars(point).values()) for point in run.curve]
+        store.save(run.step, tensors, {"patience": patience, "curve": curve})
+
+    def _resume(self, store: Checkpoints) -> None:
+        checkpoint = store.latest()
+        if checkpoint is None:
+            return
+        training.load_state(self.model, self.optimizer, checkpoint.tensors)
+        names = Point.__dataclass_fields__
+        self.run = _Run(
+            step=checkpoint.step,
+            patience=replace(self.run.patience, **checkpoint.values["patience"]),
+            curve=[Point(**dict(zip(names, values, strict=True))) for values in checkpoint.values["curve"]],
+            best_weights=training.part(checkpoint.tensors, "best"),
+        )
+
+    def report(self) -> PretrainingReport:
+        """Measure the weights as they are now."""
+        valid = self._likelihood(self.valid)
+        test = self._likelihood(self.test)
+        parameters = self.model.num_parameters()
+        seen = self.run.step * self._step_tokens
+        flops = 6.0 * parameters * seen
+        return PretrainingReport(
+            val_bits_per_byte=valid.bits_per_byte,
+            test_bits_per_byte=test.bits_per_byte,
+            val_loss=valid.nats / valid.tokens,
+            val_perplexity=valid.perplexity,
+            num_parameters=parameters,
+            num_tokens=seen,
+            num_epochs=seen / len(self.batches.row),
+            training_flops=flops,
+            petaflop_s_days=flops / PETAFLOP_S_DAY,
+            tokens_per_parameter=seen / parameters,
+            num_steps=self.run.step,
+            best_step=self.run.patience.best_step,
+            stopped_early=self.run.patience.exhausted and self.run.step < self.steps,
+        )
+
+
+def _batches(row: Tokens, settings: Pretraining, seed: int) -> Packed:
+    packed = Packed(row, settings.context, settings.batch_size, seed)
+    if packed.steps_per_epoch == 0:
+        raise DataError(
+            f"The training text has {len(row):,} tokens, fewer than the {packed.smallest_row:,} that one batch of"
+            f" {settings.batch_size} x {settings.context} needs: lower pretraining.batch_size or pretraining.context"
+            " in params.yaml, or give more text (ingestion.corpus.train)."
+        )
+    return packed
+
+
+def _held_out(tokens: TokenStore, split: str) -> Tokens:
+    row = tokens.split(split)
+    if not len(row):
+        raise DataError(
+            f"The split {split} of the corpus is empty, so nothing can be measured on it: add a source to"
+            f" ingestion.corpus.{split} in params.yaml, or raise ingestion.held_out_share."
+        )
+    return row
+
+
+def _model(
+    params: Params, tokenizer: "PreTrainedTokenizerBase", tokens: TokenStore, device: "torch.device"
+) -> "PreTrainedModel":
+    settings = params.pretraining
+    if settings.init is not None:
+        return models.load_initial(settings.init, tokenizer, settings.context).to(device)
+    model = llama(
+        params.model, vocab_size=tokens.vocab_size, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id
+    ).to(device)
+    attention.use_fastest(model, device=device, context=settings.context)
+    return model
+
+
+if __name__ == "__main__":
+    stage.run("pretraining", main, report=Artifact.PRETRAINING_REPORT)

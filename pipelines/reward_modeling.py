@@ -1,0 +1,218 @@
+"""Train the reward model on preference pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pipelines import stage
+from pipelines.adapters import datasets, device, files, models, reward_trainer
+from pipelines.adapters.tracking import Tracker
+from pipelines.artifacts import Artifact
+from pipelines.core.judging import reward_diagnostics as diagnostics
+from pipelines.core.judging.calibration import pairwise_calibration_error
+from pipelines.core.judging.intervals import cluster_bootstrap
+from pipelines.core.judging.reward_diagnostics import Judged
+from pipelines.core.learning import preferences, rewards
+from pipelines.core.learning.rewards import Comparison
+from pipelines.errors import DataError
+from pipelines.params import Params, RewardModeling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FEWEST_PROMPTS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelingReport:
+    """How well the reward model orders pairs about prompts that it has not seen."""
+
+    held_out_accuracy: float
+    held_out_accuracy_low: float
+    """Lower end of the 95 % interval; all pairs of a prompt are drawn together."""
+    held_out_accuracy_high: float
+    train_accuracy: float
+    """Of as many training rankings: far above the held-out accuracy means overfitting."""
+    expected_calibration_error: float
+    similar_length_accuracy: float | None
+    """Among held-out pairs of similar length."""
+    shorter_chosen_accuracy: float | None
+    """Among held-out pairs whose longer response lost: a counter of words scores 0."""
+    length_baseline_accuracy: float
+    """Of preferring the longer response."""
+    gold_accuracy: float | None
+    """Against the gold order instead of the noisy labels."""
+    best_reachable_accuracy: float | None
+    """Of the gold scorer itself on the same pairs."""
+    recovered_share: float | None
+    """How much of the way from chance to the best reachable accuracy is covered."""
+    mean_margin: float
+    num_train_pairs: int
+    num_held_out_pairs: int
+    num_held_out_prompts: int
+    unseen_prompt_share: float
+    """Share of the held-out pairs about prompts that do not occur in training."""
+    num_too_long: int
+    """Pairs left out because a response with its prompt exceeds `max_length`."""
+    num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """The training or the held-out rankings."""
+
+    comparisons: list[Comparison]
+    num_too_long: int
+    """Pairs left out."""
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of all rankings."""
+        return sum(len(item.records) for item in self.comparisons)
+
+    @property
+    def prompts(self) -> set[str]:
+        """What the pairs are about."""
+        return {item.records[0]["prompt"] for item in self.comparisons}
+
+
+def main(params: Params, tracker: Tracker) -> RewardModelingReport:
+    """Train from the instruction model; measure on pairs about prompts held out."""
+    target = device.prepare(params.seed, params.threads)
+    tokenizer = models.load_tokenizer(Artifact.SFT.path)
+    train = _load("train", tokenizer, params.reward_modeling)
+    held_out = _load("valid", tokenizer, params.reward_modeling)
+    model = models.with_reward_head(Artifact.SFT.path).to(target)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    steps = _train(model, tokenizer, train.comparisons, params, tracker)
+    files.write_csv(
+        Artifact.REWARD_MODELING_CURVE.path,
+        ("step", "loss", "accuracy"),
+        [(step.step, step.loss, step.accuracy) for step in steps],
+    )
+    models.save(model, tokenizer, Artifact.REWARD.path)
+    return _report(
+        held_out=judged(model, held_out.comparisons),
+        seen=judged(model, train.comparisons[: len(held_out.comparisons)]),
+        train=train,
+        num_too_long=train.num_too_long + held_out.num_too_long,
+        num_tokens=sum(step.tokens for step in steps),
+        params=params,
+    )
+
+
+def _load(split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", settings: RewardModeling) -> Side:
+    groups = preferences.grouped(datasets.records(Artifact.PREFERENCES.path, "preferences", split))
+    every = [rewards.comparison(tokenizer, group) for group in groups]
+    kept = [item for item in (item.within(settings.max_length) for item in every) if item.records]
+    too_long = sum(len(item.records) for item in every) - sum(len(item.records) for item in kept)
+    side = Side(comparisons=kept, num_too_long=too_long)
+    if len(side.prompts) < FEWEST_PROMPTS:
+        raise DataError(
+            f"preferences.{split}.jsonl in {Artifact.PREFERENCES} has usable pairs about {len(side.prompts)} prompts,"
+            f" but {FEWEST_PROMPTS} are needed ({too_long} pairs exceed reward_modeling.max_length,"
+            f" {settings.max_length} tokens): gather more feedback (feedback.num_prompts, feedback.held_out_share) or"
+            " raise reward_modeling.max_length in params.yaml."
+        )
+    return side
+
+
+def _train(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    comparisons: Sequence[Comparison],
+    params: Params,
+    tracker: Tracker,
+) -> list[reward_trainer.Step]:
+    settings = params.reward_modeling
+    lengths = [item.longest for item in comparisons]
+    batches = rewards.planned(lengths, batch_size=settings.batch_size, epochs=settings.epochs, seed=params.seed)
+    steps: list[reward_trainer.Step] = []
+    with tracker.progress("training", len(batches), "steps") as bar:
+
+        def on_step(step: reward_trainer.Step) -> None:
+            steps.append(step)
+            tracker.log({"loss": step.loss, "accuracy": step.accuracy}, step.step)
+            bar.advance(1, loss=step.loss, accuracy=step.accuracy)
+
+        reward_trainer.train(
+            model,
+            tokenizer,
+            comparisons,
+            batches,
+            learning_rate=settings.learning_rate,
+            warmup_share=settings.warmup_share,
+            seed=params.seed,
+            precision=device.precision("auto"),
+            on_step=on_step,
+            stop=stage.preempted,
+        )
+    tokens = sum(step.tokens for step in steps)
+    tracker.effort(
+        flops=6.0 * model.num_parameters() * tokens,
+        tokens=tokens,
+        objective="preference likelihood (Bradley-Terry)",
+        customisation="all weights and a new scalar head",
+    )
+    return steps
+
+
+def judged(model: "PreTrainedModel", comparisons: Sequence[Comparison]) -> list[Judged]:
+    """All pairs of the rankings with their margins."""
+    scores = iter(rewards.score_ids(model, [sequence for item in comparisons for sequence in item.sequences]))
+    pairs = []
+    for item in comparisons:
+        reward = [next(scores) for _ in item.sequences]
+        tokens = [len(sequence) - item.prompt_tokens for sequence in item.sequences]
+        pairs += [
+            Judged(
+                prompt=record["prompt"],
+                margin=reward[chosen] - reward[rejected],
+                chosen_tokens=tokens[chosen],
+                rejected_tokens=tokens[rejected],
+                gold_margin=diagnostics.gold_margin(record),
+            )
+            for record, chosen, rejected in zip(item.records, item.chosen, item.rejected, strict=True)
+        ]
+    return pairs
+
+
+def _report(
+    *,
+    held_out: list[Judged],
+    seen: list[Judged],
+    train: Side,
+    num_too_long: int,
+    num_tokens: int,
+    params: Params,
+) -> RewardModelingReport:
+    prompts = [pair.prompt for pair in held_out]
+    interval = cluster_bootstrap([pair.correct for pair in held_out], prompts, seed=params.seed)
+    ratio = params.reward_modeling.similar_length_ratio
+    ceiling = diagnostics.ceiling(held_out)
+    trained_on = train.prompts
+    return RewardModelingReport(
+        held_out_accuracy=interval.mean,
+        held_out_accuracy_low=interval.low,
+        held_out_accuracy_high=interval.high,
+        train_accuracy=fmean(pair.correct for pair in seen),
+        expected_calibration_error=pairwise_calibration_error([pair.margin for pair in held_out]),
+        similar_length_accuracy=diagnostics.accuracy(held_out, lambda pair: pair.similar_in_length(ratio)),
+        shorter_chosen_accuracy=diagnostics.accuracy(held_out, lambda pair: pair.correct_by_length == 0),
+        length_baseline_accuracy=fmean(pair.correct_by_length for pair in held_out),
+        gold_accuracy=diagnostics.gold_accuracy(held_out),
+        best_reachable_accuracy=ceiling,
+        recovered_share=diagnostics.recovered_share(interval.mean, ceiling),
+        mean_margin=fmean(pair.margin for pair in held_out),
+        num_train_pairs=train.num_pairs,
+        num_held_out_pairs=len(held_out),
+        num_held_out_prompts=len(set(prompts)),
+        unseen_prompt_share=fmean(prompt not in trained_on for prompt in prompts),
+        num_too_long=num_too_long,
+        num_tokens=num_tokens,
+    )
+
+
+if __name__ == "__main__":
+    stage.run("reward_modeling", main, report=Artifact.REWARD_MODELING_REPORT)
