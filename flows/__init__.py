@@ -1,0 +1,1 @@
+"""The model is looked after here: lifecycle, command line, report."""

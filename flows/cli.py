@@ -1,0 +1,167 @@
+"""The command `moteur`. Nothing heavy is imported here: `moteur --help` answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import MoteurError
+
+app = typer.Typer(
+    name="moteur",
+    help="One versioned, orchestrated pipeline for the whole life of a language model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130
+
+Workspace = Annotated[
+    Path | None,
+    typer.Option("--workspace", metavar="DIR", help="Folder of the run. Default: the checkout around you."),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option("--profile", metavar="FILE", help="YAML of overrides over params.yaml."),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("--var", metavar="NAME=VALUE", help="Value for ${NAME} in the profile; may be repeated."),
+]
+
+
+@app.command()
+def run(
+    profile: Profile = None,
+    workspace: Workspace = None,
+    var: Variables = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Run STAGE and all below it again, changed or not.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run every stage again, changed or not.")] = False,
+) -> None:
+    """Run the lifecycle: every stage whose code, params or inputs changed.
+
+    With a profile the run has a workspace of its own (default: .moteur/workspaces/NAME); the checkout stays as it is.
+
+    \b
+    Examples:
+      moteur run
+      moteur run --from ppo
+      moteur run --profile profiles/smoke.yaml
+      moteur run --profile profiles/tinystories.yaml --var DATA=/data/text
+    """
+    from flows import run as running
+
+    raise typer.Exit(running.run(_enter(workspace, profile, var), start=start, force=force))
+
+
+@app.command()
+def plan(profile: Profile = None, workspace: Workspace = None, var: Variables = None) -> None:
+    """Show, before a run, what it will cost: parameters, tokens, FLOPs, time, disk.
+
+    \b
+    Examples:
+      moteur plan
+      moteur plan --profile profiles/tinystories.yaml --var DATA=/data/text
+    """
+    from flows import plan as planning
+
+    _enter(workspace, profile, var)
+    planning.show()
+
+
+@app.command()
+def status(workspace: Workspace = None) -> None:
+    """Show which stages are up to date, which changed and why, the release, the last runs.
+
+    \b
+    Examples:
+      moteur status
+      moteur status --workspace .moteur/workspaces/smoke
+    """
+    from flows import status as state
+
+    _enter(workspace)
+    state.show()
+
+
+@app.command()
+def report(workspace: Workspace = None) -> None:
+    """Write reports/lifecycle.html: one page, no other files, no network.
+
+    \b
+    Examples:
+      moteur report
+      moteur report --workspace .moteur/workspaces/tinystories
+    """
+    from flows import report as reporting
+    from flows import run as running
+
+    _enter(workspace)
+    running.drain()
+    typer.echo(reporting.write().resolve())
+
+
+@app.command()
+def chat(
+    workspace: Workspace = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FOLDER", help="Model folder. Default: models/release.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Ask once, print the answer, leave.")] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer in tokens.")] = 200,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0: the likeliest token.")] = 0.7,
+) -> None:
+    """Talk to the release, or to any model folder, in the terminal.
+
+    \b
+    Examples:
+      moteur chat
+      moteur chat --prompt "Write a story with the words: boat, kind, rain."
+      moteur chat --model models/sft
+      echo "Who has the kite?" | moteur chat
+    """
+    folder = model.resolve() if model else None
+    _enter(workspace)
+    arguments = [sys.executable, "-m", "serving.chat", "--max-new-tokens", str(max_new_tokens)]
+    arguments += ["--temperature", str(temperature), *(["--prompt", prompt] if prompt is not None else [])]
+    arguments += ["--model", str(folder)] if folder else []
+    sys.stdout.flush()
+    os.execv(sys.executable, arguments)  # noqa: S606  the console takes over this process
+
+
+def _enter(workspace: Path | None, profile: Path | None = None, var: list[str] | None = None) -> Path:
+    """Settle the workspace, make it when a profile asks for one, and change into it."""
+    from flows import workspaces
+
+    if var and profile is None:
+        raise typer.BadParameter("--var fills in a profile: give --profile FILE too")
+    if profile is None and workspace is not None and workspaces.is_one(workspace):
+        root = workspace.resolve()
+    elif profile is None and workspace is None:
+        root = workspaces.find(Path.cwd())
+        workspaces.adopt(root)
+    else:
+        root = workspaces.make(Path.cwd(), workspace, profile, var or [])
+    os.chdir(root)
+    return root
+
+
+def main() -> None:
+    """Run the command line; an error of the world is a sentence and an exit code, never a traceback."""
+    try:
+        app()
+    except MoteurError as error:
+        typer.secho(f"moteur: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The ledger of effort: one line for each time a stage ran, read back."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+from pipelines.artifacts import State
+
+
+class Entry(TypedDict):
+    """What one run of one stage cost."""
+
+    run: str
+    stage: str
+    status: str
+    exit_code: int
+    ended: str
+    seconds: float
+    peak_memory_mib: float
+    flops: float
+    tokens: int
+    objective: str
+    customisation: str
+
+
+def entries() -> list[Entry]:
+    """All lines of the ledger in the order of time; a torn last line is left out."""
+    return list(_read())
+
+
+def _read() -> Iterator[Entry]:
+    if not State.EFFORT.path.exists():
+        return
+    with State.EFFORT.path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def last_finished() -> dict[str, Entry]:
+    """Stage -> its latest run that finished: the one whose outputs are there."""
+    return {entry["stage"]: entry for entry in entries() if entry["status"] == "finished"}
+
+
+def of_run(run: str) -> dict[str, Entry]:
+    """Stage -> what it did in this run; a stage that did not need to run is absent."""
+    return {entry["stage"]: entry for entry in entries() if entry["run"] == run}
+
+
+def reports() -> dict[str, dict[str, Any]]:
+    """Stage -> its report, for the reports that exist and can be read."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(State.ROOT.path.parent.glob("reports/*.json")):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(value, dict):
+            found[path.stem] = value
+    return found

@@ -1,0 +1,58 @@
+"""One child in a process group of its own, that dies with everything it started."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+
+import psutil
+
+GRACE_SECONDS = 60.0
+"""A stage has this long to save its state after SIGTERM; what lives then is killed."""
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], grace: float = GRACE_SECONDS) -> int:
+    """Run `command` with our terminal and return its exit code; on any exception end its whole group first."""
+    child = subprocess.Popen(command, env=dict(environment), start_new_session=True)  # noqa: S603
+    try:
+        return child.wait()
+    except BaseException:
+        end(child, grace)
+        raise
+
+
+def end(child: "subprocess.Popen[bytes]", grace: float) -> None:
+    """Ask the group to end: SIGTERM to what `child` started, SIGINT to itself, and SIGKILL after `grace` seconds.
+
+    DVC ignores SIGINT while a stage runs and leaves in order when the stage has ended; SIGTERM would kill it at once
+    and leave the stage alone with its locks.
+    """
+    members = _members(child.pid)
+    for member in members:
+        _send(member, signal.SIGINT if member.pid == child.pid else signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while _members(child.pid) and time.monotonic() < deadline:
+        child.poll()
+        time.sleep(0.05)
+    for member in _members(child.pid):
+        _send(member, signal.SIGKILL)
+    child.wait()
+
+
+def _members(group: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def _send(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.Error:
+        return

@@ -1,0 +1,307 @@
+"""`moteur report`: reports/lifecycle.html, one page that needs no other file and no network."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from flows import charts, figures, graph, ledger
+from flows.charts import Series
+from pipelines.adapters import files, lineage
+from pipelines.artifacts import Artifact
+
+PATH = Path("reports/lifecycle.html")
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_POINTS = 300
+MAX_SAMPLES = 24
+MODELS = ("base", "sft", "policy")
+
+Reports = Mapping[str, Mapping[str, Any]]
+
+
+def write() -> Path:
+    """Draw the page from what is in the workspace; a part that is missing says how to make it."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("lifecycle.html.jinja").render(content())
+    with files.replacing(PATH) as fresh:
+        fresh.write_text(page, encoding="utf-8")
+    return PATH
+
+
+def content() -> dict[str, Any]:
+    """Everything the template shows."""
+    reports, pipeline = ledger.reports(), graph.load()
+    efforts = ledger.last_finished()
+    version = lineage.code_version()
+    evaluation = reports.get("evaluation", {})
+    return {
+        "style": (TEMPLATES / "lifecycle.css").read_text(encoding="utf-8"),
+        "title": _name(),
+        "commit": version["commit"][:12] + (" with changes" if version["dirty"] else ""),
+        "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "headlines": headlines(reports, efforts),
+        "changed": [name for name in pipeline.names if name in pipeline.stale],
+        "graph": _drawn(lambda: charts.graph_chart(pipeline, lambda name: _lines(name, reports, efforts))),
+        "data": _part(lambda: checked(reports["data_validation"])),
+        "curves": curves(),
+        "tasks": _part(lambda: task_scores(evaluation)),
+        "win_rates": _part(lambda: win_rates(evaluation)) or [],
+        "shots": _rows(evaluation.get("shots")),
+        "decodings": _rows(evaluation.get("decodings")),
+        "ppo": _part(lambda: alignment(reports.get("ppo", {}))),
+        "compression": _part(lambda: compression(reports["compression"])),
+        "samples": _part(samples),
+        "effort": effort(pipeline, efforts),
+    }
+
+
+def _part(make: Callable[[], Any]) -> Any:
+    """A part of the page; None when the report it is made from is missing, or another version's."""
+    try:
+        return make()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    """A table: rows with the same columns."""
+    rows = value if isinstance(value, list) else []
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def checked(report: Mapping[str, Any]) -> str:
+    """What data validation found, in a sentence."""
+    reasons = ", ".join(
+        f"{reason.replace('_', ' ')} {number:,}" for reason, number in report["rejected_by_reason"].items() if number
+    )
+    return (
+        f"{report['num_documents']:,} records checked, {report['num_rejected']:,} rejected"
+        + (f" ({reasons})" if reasons else "")
+        + f"; {report['expectations_met']} of {report['expectations_total']} expectations met."
+    )
+
+
+def _name() -> str:
+    from pipelines import stage
+
+    return stage.load_params().deployment.name
+
+
+def _drawn(draw: Callable[[], str]) -> Any:
+    from markupsafe import Markup
+
+    return Markup(draw())  # noqa: S704  our own SVG, its texts escaped
+
+
+def _lines(name: str, reports: Reports, efforts: Mapping[str, ledger.Entry]) -> tuple[str, str]:
+    entry = efforts.get(name)
+    time = figures.duration(entry["seconds"]) if entry else "not run here"
+    first = figures.of(name, reports.get(name, {}))[:1]
+    return time, " ".join(first[0]) if first else ""
+
+
+Headline = tuple[str, str, str]
+"""Label, figure, small print."""
+
+
+def headlines(reports: Reports, efforts: Mapping[str, ledger.Entry]) -> list[Headline]:
+    """The figures at the top; those whose report is missing are left out."""
+    makers: list[Callable[[], Headline]] = [
+        lambda: _effort_headline(efforts),
+        lambda: _base_headline(reports["pretraining"]),
+        lambda: _answers_headline(reports["finetuning"]),
+        lambda: _reward_headline(reports["reward_modeling"]),
+        lambda: _alignment_headline(reports["ppo"]),
+        lambda: _release_headline(reports["compression"]),
+    ]
+    return [headline for make in makers if (headline := _part(make))]
+
+
+def _effort_headline(efforts: Mapping[str, ledger.Entry]) -> Headline:
+    peak = max(entry["peak_memory_mib"] for entry in efforts.values()) / 1024
+    total = sum(entry["seconds"] for entry in efforts.values())
+    return "Whole lifecycle", figures.duration(total), f"at most {peak:.1f} GiB of memory"
+
+
+def _base_headline(base: Mapping[str, Any]) -> Headline:
+    size = figures.short(base["num_parameters"])
+    return "Base model", size, f"parameters, {base['val_bits_per_byte']:.3f} bits per byte"
+
+
+def _answers_headline(sft: Mapping[str, Any]) -> Headline:
+    guessed = f"{sft['exact_match_story_removed']:.3f} with the text removed"
+    return "Exact match", figures.three(sft["exact_match"]), guessed
+
+
+def _reward_headline(reward: Mapping[str, Any]) -> Headline:
+    low, high = reward["held_out_accuracy_low"], reward["held_out_accuracy_high"]
+    return "Reward accuracy", figures.three(reward["held_out_accuracy"]), f"95 %: {low:.3f} to {high:.3f}"
+
+
+def _release_headline(small: Mapping[str, Any]) -> Headline:
+    return "Release", figures.size(small["bytes"]), f"{small['chosen']}, {small['bytes_ratio']:.2f} of float32"
+
+
+def _alignment_headline(policy: Mapping[str, Any]) -> Headline:
+    kl = f"at {policy['kl']:.1f} nats KL"
+    if policy.get("gold_gain") is not None:
+        return "PPO, gold score", f"{policy['gold_gain']:+.3f}", kl
+    return "PPO, reward", f"{policy['reward_after'] - policy['reward_before']:+.3f}", kl
+
+
+def read_curve(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Column -> (first column, value) where there is a value; empty when there is no such file."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return {}
+    across, *columns = rows[0]
+    return {
+        column: [(float(row[across]), float(row[column])) for row in rows if row[column] not in ("", None, "None")]
+        for column in columns
+    }
+
+
+def smooth(points: Sequence[tuple[float, float]], most: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """At most `most` points: the mean of each run of neighbours."""
+    size = -(-len(points) // most)
+    runs = [points[start : start + size] for start in range(0, len(points), size or 1)]
+    return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
+
+
+CURVES: tuple[tuple[str, Artifact, tuple[tuple[str, str], ...], str, str], ...] = (
+    ("Pretraining, loss", Artifact.PRETRAINING_CURVE, (("loss", "training"),), "step", "nats per token"),
+    (
+        "Pretraining, held out",
+        Artifact.PRETRAINING_CURVE,
+        (("val_bits_per_byte", "validation"),),
+        "step",
+        "bits per byte",
+    ),
+    ("Fine-tuning, loss", Artifact.FINETUNING_CURVE, (("loss", "training"),), "step", "nats per token"),
+    ("Reward model, loss", Artifact.REWARD_MODELING_CURVE, (("loss", "training"),), "step", "nats per pair"),
+    ("PPO, reward", Artifact.PPO_CURVE, (("reward", "reward"),), "iteration", "mean reward"),
+    ("PPO, divergence", Artifact.PPO_CURVE, (("kl", "KL"),), "iteration", "nats per response"),
+)
+
+
+def curves() -> list[tuple[str, Any]]:
+    """(title, chart) for each curve that is there; (title, None) for one that is not."""
+    found: list[tuple[str, Any]] = []
+    for title, artifact, columns, x_label, y_label in CURVES:
+        curve = read_curve(artifact.path)
+        lines = [
+            Series(name=name, points=smooth(curve[column]), colour=number, marks=len(curve[column]) < 40)
+            for number, (column, name) in enumerate(columns, 1)
+            if curve.get(column)
+        ]
+        found.append((title, _drawn(lambda: charts.line_chart(lines, x_label, y_label)) if lines else None))  # noqa: B023
+    return found
+
+
+def task_scores(evaluation: Mapping[str, Any]) -> Any:
+    """Bars for base, SFT and policy, a group for each task and one for all short answers together."""
+    short = evaluation.get("short_answer_tasks", [])
+    groups: dict[str, dict[str, float]] = {}
+    for model in MODELS:
+        if (score := evaluation.get(f"{model}_exact_match")) is not None:
+            groups.setdefault("short answers", {})[model] = score
+        for task, metrics in evaluation.get("tasks", {}).get(model, {}).items():
+            metric = metrics.get("exact_match" if task in short else "rouge_l")
+            if metric is not None:
+                groups.setdefault(task, {})[model] = metric["mean"]
+    return _drawn(lambda: charts.bar_chart(groups, "score")) if groups else None
+
+
+def win_rates(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(judge, win rate of the policy over the instruction model), for the judges there are."""
+    judges = (("the reward model", "win_rate_by_reward"), ("the gold scorer", "win_rate_by_gold"))
+    return [(judge, evaluation[field]) for judge, field in judges if evaluation.get(field)]
+
+
+def alignment(ppo: Mapping[str, Any]) -> Any:
+    """Reward against KL, one point an iteration, and the figures before and after."""
+    curve = read_curve(Artifact.PPO_CURVE.path)
+    kl, reward = dict(curve.get("kl", [])), dict(curve.get("reward", []))
+    points = [(kl[step], reward[step]) for step in sorted(kl.keys() & reward.keys())]
+    if not points:
+        return None
+    line = Series(name="PPO iterations", points=points, colour=2, marks=True)
+    rows = [
+        (label, ppo[f"{key}_before"], ppo[f"{key}_after"])
+        for label, key in (
+            ("Reward", "reward"),
+            ("Gold score", "gold"),
+            ("Mean length, tokens", "mean_length"),
+            ("Share finished", "finished"),
+            ("Distinct responses", "distinct"),
+        )
+        if ppo.get(f"{key}_before") is not None and ppo.get(f"{key}_after") is not None
+    ]
+    chart = _drawn(lambda: charts.line_chart([line], "KL from the instruction model, nats", "mean reward"))
+    return {"chart": chart, "rows": rows}
+
+
+def compression(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The candidates, the chosen one marked."""
+    return [
+        {**row, "is_chosen": row["name"] == report.get("chosen"), "size": figures.size(row["bytes"])}
+        for row in report.get("candidates", [])
+    ]
+
+
+def samples() -> list[dict[str, Any]]:
+    """Some rows of reports/samples.jsonl, the tasks taking turns."""
+    path = Artifact.SAMPLES.path
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_task.setdefault(str(row.get("task", "")), []).append(row)
+    turns = zip_longest(*by_task.values())
+    return [row for turn in turns for row in turn if row is not None][:MAX_SAMPLES]
+
+
+def effort(pipeline: graph.Graph, efforts: Mapping[str, ledger.Entry]) -> list[dict[str, Any]]:
+    """The table of time and effort: one row a stage, and the sum."""
+    from pipelines.core.judging import budgets
+
+    rows: list[dict[str, Any]] = []
+    for node in pipeline.nodes:
+        entry = efforts.get(node.name)
+        rows.append({"stage": node.name, "entry": entry})
+        if entry:
+            rows[-1] |= _effort_texts(
+                entry["seconds"], entry["flops"], entry["tokens"], entry["peak_memory_mib"], budgets
+            )
+    known = list(efforts.values())
+    if known:
+        total = _effort_texts(
+            sum(entry["seconds"] for entry in known),
+            sum(entry["flops"] for entry in known),
+            sum(entry["tokens"] for entry in known),
+            max(entry["peak_memory_mib"] for entry in known),
+            budgets,
+        )
+        rows.append({"stage": "all", "entry": {"customisation": "", "objective": ""}, **total})
+    return rows
+
+
+def _effort_texts(seconds: float, flops: float, tokens: float, memory: float, budgets: Any) -> dict[str, str]:
+    return {
+        "time": figures.duration(seconds),
+        "flops": f"{flops:.2e}" if flops else "",
+        "days": f"{budgets.petaflop_s_days(flops):.2e}" if flops else "",
+        "tokens": figures.short(tokens) if tokens else "",
+        "memory": f"{memory:,.0f} MiB",
+    }

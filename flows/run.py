@@ -1,0 +1,110 @@
+"""`moteur run`: nothing to do, or the flow; then the table and where to look next."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from flows import figures, graph, ledger, report
+
+if TYPE_CHECKING:
+    from flows import lifecycle
+
+INTERRUPTED = 130
+
+
+def run(root: Path, *, start: str | None, force: bool) -> int:
+    """Bring the workspace `root`, the current folder, up to date; return the exit code."""
+    from pipelines import stage
+
+    console = Console(stderr=False, highlight=False)
+    stage.load_params()
+    pipeline = graph.load()
+    if not (pipeline.changes or force or start):
+        console.print("Nothing to do: every stage is up to date with its code, params and inputs.")
+        drain()
+        if not report.PATH.exists():
+            report.write()
+        _close(console, pipeline, ran=None)
+        return 0
+    from flows import lifecycle
+
+    plan = lifecycle.plan(pipeline, force=force, start=start)
+    _announce(console, plan, root)
+    try:
+        lifecycle.run(plan, lambda text: console.print(text, markup=False, soft_wrap=True))
+    except (KeyboardInterrupt, SystemExit) as stop:
+        console.print("Stopped. `moteur run` goes on where it was.")
+        return int(stop.code or INTERRUPTED) if isinstance(stop, SystemExit) else INTERRUPTED
+    _close(console, pipeline, ran=ledger.of_run(plan.run))
+    return 0
+
+
+def _announce(console: Console, plan: "lifecycle.Plan", root: Path) -> None:
+    console.print(f"Run {plan.run} in {root}", markup=False, soft_wrap=True)
+    if set(plan.pipeline.changes) == set(plan.pipeline.names):
+        console.print("  every stage is new here or changed")
+        return
+    for name, reasons in plan.pipeline.changes.items():
+        more = f" and {len(reasons) - 2} more" if len(reasons) > 2 else ""
+        console.print(f"  {name}: {'; '.join(reasons[:2])}{more}", markup=False, soft_wrap=True)
+
+
+def drain() -> None:
+    """Hand what runs without us left in the spools to MLflow."""
+    from pipelines.adapters import mlflow_sink
+
+    if mlflow_sink.pending():
+        subprocess.run([sys.executable, "-m", "pipelines.adapters.mlflow_sink"], check=False)
+
+
+def _close(console: Console, pipeline: graph.Graph, ran: dict[str, ledger.Entry] | None) -> None:
+    console.print(table(pipeline, ran))
+    for line in look_next():
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def table(pipeline: graph.Graph, ran: dict[str, ledger.Entry] | None) -> Table:
+    """Stage, time, peak memory, what it made; stages that are not in `ran` are unchanged."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("stage")
+    shown.add_column("time", justify="right")
+    shown.add_column("memory", justify="right")
+    shown.add_column("made", overflow="fold")
+    reports, before = ledger.reports(), ledger.last_finished()
+    for node in pipeline.nodes:
+        entry = (ran or {}).get(node.name)
+        memory = entry or before.get(node.name)
+        shown.add_row(
+            node.name,
+            figures.duration(entry["seconds"]) if entry else "unchanged",
+            f"{memory['peak_memory_mib']:,.0f} MiB" if memory else "",
+            figures.sentence(node.name, reports.get(node.name, {})),
+        )
+    if ran:
+        total = sum(entry["seconds"] for entry in ran.values())
+        peak = max(entry["peak_memory_mib"] for entry in ran.values())
+        shown.add_row("all", figures.duration(total), f"{peak:,.0f} MiB", "", style="bold")
+    return shown
+
+
+def look_next() -> list[str]:
+    """Three lines: the page, the curves, the model itself."""
+    from pipelines.adapters import mlflow_sink
+
+    here = Path.cwd()
+    uri = mlflow_sink.tracking_uri()
+    elsewhere = "" if here == _checkout() else f" --workspace {here}"
+    curves = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else uri
+    return [
+        f"Report:  {here / report.PATH}",
+        f"Curves:  {curves}",
+        f"Talk:    moteur chat{elsewhere}",
+    ]
+
+
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[1]
