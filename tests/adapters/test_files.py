@@ -1,0 +1,110 @@
+"""Atomic writes: all or nothing, whatever happens."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters import files
+from pipelines.errors import ArtifactError, ResourceError
+
+
+def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "x.txt"
+    with files.replacing(path) as fresh:
+        fresh.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def half_written(path: Path, *, folder: bool) -> None:
+    with files.replacing(path) as fresh:
+        if folder:
+            fresh.mkdir()
+        else:
+            fresh.write_text("half")
+        raise RuntimeError("stop")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+        (path / "old.txt").write_text("old")
+    else:
+        path.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"):
+        half_written(path, folder=kind == "folder")
+    assert (path / "old.txt" if kind == "folder" else path).read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    with files.replacing(path) as fresh:
+        fresh.mkdir()
+        (fresh / "new.txt").write_text("new")
+    assert [item.name for item in path.iterdir()] == ["new.txt"]
+
+
+def test_a_full_disk_says_how_much_is_free_and_that_nothing_is_lost(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ResourceError, match=r"No space for .*x: \d+ MiB are free.*nothing that was made before is lost"),
+        files.replacing(tmp_path / "x"),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+def test_other_faults_of_the_disk_are_not_called_a_full_one(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), files.replacing(tmp_path / "x"):
+        raise PermissionError(13, "denied")
+
+
+def test_lines_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    rows = [{"text": "ä\u2028ö\n"}, {"n": 1.5}]
+    assert files.write_jsonl(tmp_path / "x.jsonl", iter(rows)) == 2
+    assert list(files.read_jsonl(tmp_path / "x.jsonl")) == rows
+
+
+def test_a_torn_line_is_named_with_its_number(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n{"a":\n')
+    with pytest.raises(ArtifactError, match=r"x\.jsonl:2 is not JSON"):
+        list(files.read_jsonl(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize("read", [files.read_json, lambda path: list(files.read_jsonl(path))])
+def test_a_missing_file_says_how_to_make_it(tmp_path: Path, read: object) -> None:
+    with pytest.raises(ArtifactError, match=r"x is missing\. Run `moteur run`"):
+        read(tmp_path / "x")  # type: ignore[operator]
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        files.write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_the_hash_of_a_file_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_the_hash_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/a").write_text("1")
+    one = files.sha256(tmp_path / "f")
+    (tmp_path / "f/a").rename(tmp_path / "f/b")
+    two = files.sha256(tmp_path / "f")
+    (tmp_path / "f/b").write_text("2")
+    assert len({one, two, files.sha256(tmp_path / "f")}) == 3
+
+
+def test_json_is_written_for_people(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "x.json", {"a": "ä"})
+    assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n  "a": "ä"\n}\n'
+    assert json.loads((tmp_path / "x.json").read_text()) == files.read_json(tmp_path / "x.json")

@@ -1,0 +1,121 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from pipelines.adapters import models
+from pipelines.errors import ArtifactError, DataError, ParamsError
+from tests import fixtures
+
+TEXTS = [record["text"] for record in fixtures.corpus_records(20)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    tokenizer = fixtures.tiny_tokenizer(TEXTS)
+    model = fixtures.tiny_model(tokenizer)
+    folder = tmp_path_factory.mktemp("models") / "base"
+    models.save(model, tokenizer, folder)
+    return folder, model, tokenizer
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_model_loads_with_its_weights_in_float32_ready_to_be_used(made):
+    loaded = models.load_causal(made[0])
+    assert not loaded.training
+    for name, tensor in made[1].state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+        assert loaded.state_dict()[name].dtype == torch.float32
+
+
+def test_a_saved_tokenizer_encodes_as_before_and_keeps_the_template(made):
+    loaded = models.load_tokenizer(made[0])
+    assert loaded.encode(TEXTS[0]) == made[2].encode(TEXTS[0])
+    assert loaded.chat_template == made[2].chat_template
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "weights.pt", "weights.pth", "x/state.pkl", "a.pickle", "b.ckpt"]
+)
+def test_pickled_weights_are_refused_by_name(folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ArtifactError, match=f"{name} can run code when it is loaded: convert the model to safetensors"):
+        models.load_causal(folder)
+
+
+def test_code_in_the_folder_is_refused(folder):
+    (folder / "modeling_evil.py").write_text("raise SystemExit")
+    with pytest.raises(ArtifactError, match=r"modeling_evil\.py can run code"):
+        models.load_causal(folder)
+
+
+def test_a_config_that_names_code_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x--y"}}))
+    with pytest.raises(ArtifactError, match="auto_map"):
+        models.load_causal(folder)
+
+
+def test_a_missing_folder_says_how_to_make_it(tmp_path):
+    with pytest.raises(ArtifactError, match=r"none is not a model folder\. Run `moteur run`"):
+        models.load_causal(tmp_path / "none")
+
+
+def test_a_tokenizer_with_more_entries_than_embeddings_is_refused(folder, made):
+    larger = models.load_tokenizer(folder)
+    larger.add_tokens(["<|more|>"])
+    larger.save_pretrained(folder)
+    size = len(made[2])
+    with pytest.raises(ArtifactError, match=f"the tokenizer has {size + 1} entries but the model {size} embeddings"):
+        models.load_causal(folder)
+
+
+def test_a_language_model_is_not_taken_for_a_reward_model(folder):
+    with pytest.raises(ArtifactError, match=r"lacks weights \['score.weight'\]: it is not a trained reward model"):
+        models.load_reward(folder, num_labels=1)
+
+
+def test_a_failing_save_leaves_the_old_model(folder, made, monkeypatch):
+    before = (folder / "model.safetensors").read_bytes()
+    monkeypatch.setattr(made[2], "save_pretrained", lambda _path: (_ for _ in ()).throw(RuntimeError("stop")))
+    with pytest.raises(RuntimeError):
+        models.save(fixtures.tiny_model(made[2], seed=5), made[2], folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_an_initial_model_grows_embeddings_for_tokens_that_were_added(made):
+    folder, model, _ = made
+    tokenizer = models.load_tokenizer(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>", "<|new|>"]})
+    grown = models.load_initial(str(folder), tokenizer, 64)
+    assert grown.get_input_embeddings().weight.shape[0] == len(tokenizer) == model.config.vocab_size + 1
+    held = grown.get_input_embeddings().weight[: model.config.vocab_size]
+    assert torch.equal(held, model.get_input_embeddings().weight)
+
+
+def test_an_initial_model_with_another_tokenizer_is_refused_with_the_remedy(made):
+    other = fixtures.tiny_tokenizer(["wholly different words, zzz yyy xxx"] * 9, vocab_size=300)
+    with pytest.raises(ParamsError, match=r"have another id in our tokenizer: set tokenization\.init to .*base' too"):
+        models.load_initial(str(made[0]), other, 64)
+
+
+def test_an_initial_model_that_reads_less_than_the_context_is_refused(made):
+    with pytest.raises(ParamsError, match=r"pretraining\.context is 999 but .* reads at most 256 tokens"):
+        models.load_initial(str(made[0]), models.load_tokenizer(made[0]), 999)
+
+
+def test_an_initial_model_that_is_nowhere_names_the_key():
+    with pytest.raises(DataError, match=r"pretraining\.init is 'no/such-model': neither a folder here nor a model"):
+        models.initial("no/such-model", "pretraining.init")
+
+
+def test_a_folder_without_a_tokenizer_names_the_key(tmp_path):
+    with pytest.raises(DataError, match=r"tokenization\.init is .* holds no tokenizer"):
+        models.initial_tokenizer(str(tmp_path), "tokenization.init")

@@ -1,0 +1,105 @@
+import pytest
+
+from pipelines.adapters import sft
+from pipelines.core.learning.mixture import IGNORED, Example
+from pipelines.errors import Preempted, TrainingError
+from tests import fixtures
+
+SCHEDULE = sft.Schedule(learning_rate=1e-3, warmup_share=0.0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return fixtures.tiny_tokenizer(record["text"] for record in fixtures.corpus_records(50))
+
+
+@pytest.fixture(scope="module")
+def examples(tokenizer):
+    """Texts of many lengths whose second half is in the loss."""
+    made = []
+    for number, record in enumerate(fixtures.corpus_records(12)):
+        ids = tokenizer(record["text"])["input_ids"][: 8 + 2 * number]
+        half = len(ids) // 2
+        made.append(Example(input_ids=ids, labels=[IGNORED] * half + ids[half:]))
+    return made
+
+
+def train(tokenizer, examples, batches, **options):
+    import torch
+
+    steps = []
+    model = fixtures.tiny_model(tokenizer)
+    trained = sft.train(
+        model,
+        tokenizer,
+        examples,
+        batches,
+        options.pop("schedule", SCHEDULE),
+        precision=torch.float32,
+        on_step=steps.append,
+        **options,
+    )
+    return trained, steps
+
+
+def masked_loss(model, examples):
+    """Mean cross-entropy over the tokens in the loss, each text alone, by the model's own loss."""
+    import torch
+
+    total = count = 0
+    for example in examples:
+        asked = sum(label != IGNORED for label in example.labels[1:])
+        with torch.inference_mode():
+            loss = model(torch.tensor([example.input_ids]), labels=torch.tensor([example.labels])).loss
+        total, count = total + loss.item() * asked, count + asked
+    return total / count
+
+
+def test_the_loss_is_the_mean_over_the_tokens_asked_whatever_the_padding(tokenizer, examples):
+    _, steps = train(tokenizer, examples, [list(range(12))])
+    assert steps[0].loss == pytest.approx(masked_loss(fixtures.tiny_model(tokenizer), examples), rel=1e-4)
+    assert steps[0].tokens == sum(len(example.input_ids) for example in examples)
+
+
+def test_the_batches_are_those_that_were_planned_in_their_order(tokenizer, examples):
+    plan = [[5, 1, 7], [0], [2, 3]]
+    frozen = sft.Schedule(learning_rate=1e-12, warmup_share=0.0, seed=0)
+    _, steps = train(tokenizer, examples, plan, schedule=frozen)
+    model = fixtures.tiny_model(tokenizer)
+    for step, batch in zip(steps, plan, strict=True):
+        assert step.loss == pytest.approx(masked_loss(model, [examples[row] for row in batch]), rel=1e-4)
+    assert [step.step for step in steps] == [1, 2, 3]
+
+
+def test_the_step_on_a_cpu_is_that_of_trl(tokenizer, examples, monkeypatch):
+    import torch
+
+    ours, _ = train(tokenizer, examples, [[0, 1, 2, 3]] * 3)
+    monkeypatch.setattr(sft, "_has_plain_head", lambda _config: False)
+    theirs, _ = train(tokenizer, examples, [[0, 1, 2, 3]] * 3)
+    for name, weight in ours.model.state_dict().items():
+        assert torch.allclose(weight, theirs.model.state_dict()[name], atol=2e-5), name
+
+
+def test_a_trained_model_answers_left_padded_prompts(tokenizer, examples):
+    trained, _ = train(tokenizer, examples, [[0, 1]])
+    assert trained.model.config._attn_implementation == "sdpa"
+    assert not trained.model.training
+
+
+def test_a_loss_that_is_not_a_number_names_the_learning_rate(tokenizer, examples):
+    wild = sft.Schedule(learning_rate=1e30, warmup_share=0.0, seed=0)
+    with pytest.raises(TrainingError, match=r"lower finetuning\.learning_rate"):
+        train(tokenizer, examples, [[0, 1]] * 8, schedule=wild)
+
+
+def test_a_request_to_stop_is_heard_between_steps(tokenizer, examples):
+    seen = []
+
+    def stop():
+        seen.append(1)
+        return len(seen) > 1
+
+    with pytest.raises(Preempted):
+        train(tokenizer, examples, [[0, 1]] * 50, stop=stop)
+    assert len(seen) < 6

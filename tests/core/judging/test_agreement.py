@@ -1,0 +1,49 @@
+"""Agreement beyond chance, against a worked example of the literature."""
+
+import random
+
+import pytest
+
+from pipelines.core.judging.agreement import krippendorff_alpha
+
+RELIABILITY = {
+    "A": [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
+    "B": [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
+    "C": [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
+    "D": [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
+}
+"""Krippendorff 2011, Computing Krippendorff's alpha-reliability, example C: interval alpha .849."""
+
+
+def labels(table):
+    return [
+        (coder, f"unit {unit:02}", float(value))
+        for coder, values in table.items()
+        for unit, value in enumerate(values)
+        if value is not None
+    ]
+
+
+def test_the_published_example_gives_the_published_alpha():
+    assert krippendorff_alpha(labels(RELIABILITY)) == pytest.approx(0.849, abs=5e-4)
+
+
+def test_equal_labels_agree_perfectly():
+    assert krippendorff_alpha([(coder, item, float(ord(item))) for coder in "xy" for item in "abc"]) == 1.0
+
+
+def test_labels_at_random_agree_as_by_chance():
+    draw = random.Random(0)
+    given = [(coder, f"{item:04}", float(draw.randint(1, 4))) for coder in "xy" for item in range(1000)]
+    assert krippendorff_alpha(given) == pytest.approx(0, abs=0.1)
+
+
+def test_items_with_a_single_label_change_nothing():
+    given = labels(RELIABILITY)
+    alone = [("A", "unit 98", 100.0), ("B", "unit 99", -100.0)]
+    assert krippendorff_alpha(given + alone) == krippendorff_alpha(given)
+
+
+def test_without_an_item_labelled_twice_there_is_no_agreement_to_measure():
+    assert krippendorff_alpha([("A", "one", 1.0), ("B", "two", 1.0)]) is None
+    assert krippendorff_alpha([]) is None

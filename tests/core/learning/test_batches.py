@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.core.learning.batches import Packed, windows
+
+
+def packed(length=1000, context=16, batch_size=4, seed=7):
+    return Packed(np.arange(length, dtype=np.uint16), context, batch_size, seed)
+
+
+def test_targets_are_the_inputs_moved_by_one():
+    batch = packed()(0)
+    assert batch.inputs_BT.shape == batch.targets_BT.shape == (4, 16)
+    assert (batch.targets_BT == batch.inputs_BT + 1).all()
+
+
+def test_an_epoch_asks_no_token_twice_and_leaves_out_less_than_two_batches():
+    batches = packed()
+    asked = [token for step in range(batches.steps_per_epoch) for token in batches(step).targets_BT.flatten().tolist()]
+    assert len(asked) == len(set(asked))
+    assert len(asked) > 1000 - 2 * 4 * 16
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    batches = packed()
+    first, second = batches(0), batches(batches.steps_per_epoch)
+    assert not (first.inputs_BT == second.inputs_BT).all()
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    batches = packed()
+    for step in (5, 0, 40):
+        assert (batches(step).inputs_BT == packed()(step).inputs_BT).all()
+    assert not (packed(seed=8)(5).inputs_BT == batches(5).inputs_BT).all()
+
+
+@pytest.mark.parametrize(("missing", "steps"), [(0, 1), (1, 0)])
+def test_the_smallest_row_holds_exactly_one_batch(missing, steps):
+    assert packed(length=packed().smallest_row - missing).steps_per_epoch == steps
+
+
+@given(
+    length=st.integers(1, 200),
+    context=st.integers(1, 20),
+    batch_size=st.integers(1, 5),
+    limit=st.none() | st.integers(1, 250),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_ask_every_token_once_in_order_after_the_one_before_it(length, context, batch_size, limit):
+    row = np.arange(1000, 1000 + length, dtype=np.uint16)
+    asked, read = [], []
+    for inputs, targets in windows(row, context=context, batch_size=batch_size, start_token=1, limit=limit):
+        assert inputs.shape[1] == context
+        assert inputs.shape[0] <= batch_size
+        covered = targets != -100
+        asked += targets[covered].tolist()
+        read += inputs[covered].tolist()
+    assert asked == row[:limit].tolist()
+    assert read == [1, *asked[:-1]]

@@ -1,0 +1,133 @@
+import copy
+import math
+
+import pytest
+
+from pipelines.core.learning import decoding
+from pipelines.core.text.prompts import user_text
+from tests import fixtures
+
+LIMIT = 40
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return fixtures.tiny_tokenizer(record["text"] for record in fixtures.corpus_records(50))
+
+
+@pytest.fixture(scope="module")
+def model(plain):
+    import torch
+
+    model = fixtures.tiny_model(plain, seed=3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(8)
+    return model
+
+
+@pytest.fixture(scope="module")
+def prompts(plain):
+    return [plain(record["text"])["input_ids"][: 5 + row] for row, record in enumerate(fixtures.corpus_records(24))]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(plain, model, prompts):
+    """A tokenizer whose end token is one that the random model says, so that answers end at many lengths."""
+    from collections import Counter
+
+    said = [generated(model, plain, prompt, end=None) for prompt in prompts]
+    spread = Counter(token for tokens in said for token in set(tokens))
+    ours = copy.deepcopy(plain)
+    ours.eos_token = ours.convert_ids_to_tokens(spread.most_common(1)[0][0])
+    return ours
+
+
+def generated(model, tokenizer, prompt, *, end, **options):
+    import torch
+
+    output = model.generate(
+        input_ids=torch.tensor([prompt]),
+        max_new_tokens=LIMIT,
+        eos_token_id=end,
+        pad_token_id=tokenizer.pad_token_id,
+        **{"do_sample": False, **options},
+    )
+    return output[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [5, 64])
+def test_greedy_answers_are_those_of_generate_for_each_prompt_alone(model, tokenizer, prompts, batch_size):
+    ours = decoding.respond(model, tokenizer, prompts, max_new_tokens=LIMIT, batch_size=batch_size)
+    end = tokenizer.eos_token_id
+    assert [response.tokens for response in ours] == [
+        generated(model, tokenizer, prompt, end=end) for prompt in prompts
+    ]
+    assert len({len(response.tokens) for response in ours}) > 4
+    assert {response.finished for response in ours} == {True, False}
+
+
+def test_an_answer_is_finished_exactly_when_it_ends_with_the_end_token(model, tokenizer, prompts):
+    for response in decoding.respond(model, tokenizer, prompts, max_new_tokens=10):
+        assert response.finished == (response.tokens[-1] == tokenizer.eos_token_id)
+        assert tokenizer.eos_token_id not in response.tokens[:-1]
+
+
+def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(model, tokenizer, prompts):
+    import torch
+
+    def sample(seed):
+        torch.manual_seed(1)
+        said = decoding.respond(model, tokenizer, prompts, max_new_tokens=8, temperature=2.0, seed=seed)
+        return [response.tokens for response in said], torch.rand(1).item()
+
+    assert sample(5) == sample(5)
+    assert sample(5)[0] != sample(6)[0]
+    assert sample(5)[1] == sample(6)[1]
+
+
+def test_sampled_tokens_have_the_probabilities_of_the_softmax_and_the_nucleus_cuts_the_tail():
+    import torch
+
+    torch.manual_seed(0)
+    logits = torch.tensor([[math.log(0.5), math.log(0.3), math.log(0.15), math.log(0.05)]]).repeat(20_000, 1)
+    free = torch.bincount(decoding._chooser(1.0, 1.0)(logits), minlength=4) / 20_000
+    assert free.tolist() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.015)
+    cold = torch.bincount(decoding._chooser(0.5, 1.0)(logits), minlength=4) / 20_000
+    assert cold.tolist() == pytest.approx([0.685, 0.247, 0.062, 0.007], abs=0.015)
+    nucleus = torch.bincount(decoding._chooser(1.0, 0.7)(logits), minlength=4) / 20_000
+    assert nucleus.tolist() == pytest.approx([0.625, 0.375, 0, 0], abs=0.015)
+
+
+def test_beam_search_finds_answers_at_least_as_likely_as_greedy(model, plain, prompts):
+    import torch
+
+    def likelihood(prompt, tokens):
+        ids = torch.tensor([[*prompt, *tokens]])
+        with torch.inference_mode():
+            chances = model(ids).logits.log_softmax(-1)[0, len(prompt) - 1 : -1]
+        return chances.gather(1, torch.tensor(tokens)[:, None]).sum().item()
+
+    few = prompts[:6]
+    greedy = decoding.respond(model, plain, few, max_new_tokens=4)
+    beams = decoding.respond(model, plain, few, max_new_tokens=4, beams=8)
+    gains = [
+        likelihood(prompt, wide.tokens) - likelihood(prompt, narrow.tokens)
+        for prompt, wide, narrow in zip(few, beams, greedy, strict=True)
+    ]
+    assert min(gains) > -1e-3
+    assert max(gains) > 0.1
+
+
+def test_text_stops_at_the_models_longest_sequence(model, plain, prompts):
+    short = copy.deepcopy(model)
+    short.config.max_position_embeddings = max(map(len, prompts)) + 3
+    said = decoding.respond(short, plain, prompts, max_new_tokens=LIMIT)
+    assert max(len(response.tokens) for response in said) == 3
+
+
+def test_an_answer_is_asked_with_context_and_prompt_in_one_user_turn(plain):
+    record = fixtures.instruction_records(1)[0]
+    ids = decoding.chat_ids(plain, [{"role": "user", "content": user_text(record["context"], record["prompt"])}])
+    assert plain.decode(ids) == f"<|user|> {record['context']}\n\n{record['prompt']}<|assistant|>"

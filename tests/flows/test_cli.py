@@ -1,0 +1,76 @@
+"""The command line: quick, helpful, errors as sentences."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import cli
+from tests.flows import toy
+from tests.flows.examples import ROOT
+
+COMMANDS = ["run", "plan", "status", "report", "chat"]
+HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
+
+
+def imported_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=toy.environment(), capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    assert not imported_by("import flows.cli") & HEAVY
+
+
+def test_no_flow_brings_in_a_learning_library() -> None:
+    modules = ", ".join(
+        f"flows.{path.stem}" for path in sorted((ROOT / "flows").glob("*.py")) if path.stem != "__init__"
+    )
+    assert not imported_by(f"import {modules}") & {"torch", "transformers", "trl", "peft", "prefect", "mlflow"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_has_examples_of_itself(command: str) -> None:
+    text = CliRunner().invoke(cli.app, [command, "--help"]).output
+    examples = text.split("Examples:")[1].split("Options:")[0].strip().splitlines()
+    assert all(f"moteur {command}" in line for line in examples)
+    assert len(examples) >= 2
+
+
+def test_outside_of_a_checkout_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    done = toy.moteur(tmp_path, "status")
+    assert done.returncode == 2
+    assert done.stderr.startswith("moteur: ")
+    assert "is not in a Moteur checkout" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_faults_of_params_are_said_together_before_anything_runs(tmp_path: Path) -> None:
+    root = toy.make(tmp_path / "checkout", git=False)
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("seed: 7", "seed: x", 1).replace("num_layers:", "num_layer:"))
+    done = toy.moteur(root, "run")
+    assert done.returncode == 2
+    assert "seed is 'x'" in done.stderr
+    assert "model.num_layer: no such key; did you mean model.num_layers?" in done.stderr
+    assert not (root / ".moteur").exists()
+
+
+def test_a_variable_without_a_profile_is_refused(tmp_path: Path) -> None:
+    done = toy.moteur(tmp_path, "run", "--var", "DATA=/x")
+    assert done.returncode == 2
+    assert "give --profile FILE too" in done.stderr
+
+
+def test_a_torn_lock_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    root = toy.make(tmp_path / "checkout")
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages: {ingestion: {cmd")
+    done = toy.moteur(root, "status")
+    assert done.returncode == 4
+    assert "dvc.lock" in done.stderr
+    assert "Traceback" not in done.stderr

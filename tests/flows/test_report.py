@@ -1,0 +1,191 @@
+"""The page: one file, nothing outside, every part or what is missing."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from flows import charts, figures, graph, plan, report, run, status
+from flows.charts import Series
+from pipelines import stage
+from tests.flows import examples
+
+SECTIONS = ["graph", "curves", "tasks", "alignment", "compression", "samples", "effort"]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(examples.checkout(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def page(workspace: Path) -> str:
+    examples.fill(workspace)
+    return report.write().read_text(encoding="utf-8")
+
+
+class Strict(HTMLParser):
+    """Fails when tags do not close in order."""
+
+    VOID = frozenset({"meta", "br", "img", "input", "hr", "link"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing_outside(page: str) -> None:
+    parser = Strict()
+    parser.feed(page)
+    assert not parser.open
+    assert all(link.startswith("#") for link in parser.links)
+    assert not re.search(r"https?://|@import|url\(http", page)
+
+
+def test_every_part_is_there_when_everything_was_made(page: str) -> None:
+    assert all(f'<section id="{name}">' in page for name in SECTIONS)
+    assert 'class="missing"' not in page
+
+
+def test_an_empty_workspace_says_what_is_missing_and_how_to_make_it(workspace: Path) -> None:
+    text = report.write().read_text(encoding="utf-8")
+    assert all(f'<section id="{name}">' in text for name in SECTIONS)
+    assert text.count('class="missing"') >= 6
+    assert "<code>moteur run</code>" in text
+
+
+def test_a_torn_or_foreign_report_does_not_stop_the_page(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = graph.load()
+    monkeypatch.setattr(graph, "load", lambda: pipeline)
+    for name in examples.REPORTS:
+        for text in ("{", '{"chosen": 3, "tasks": [], "candidates": 1, "shots": 4}', "[]"):
+            examples.fill(workspace)
+            (workspace / f"reports/{name}.json").write_text(text)
+            assert "</html>" in report.write().read_text(encoding="utf-8")
+
+
+def test_what_models_say_is_text_and_never_markup(page: str) -> None:
+    assert "&lt;now&gt;" in page
+    assert "<now>" not in page
+
+
+def test_the_chosen_candidate_is_marked(page: str) -> None:
+    (row,) = re.findall(r'<tr class="chosen">.*?</td>', page, flags=re.DOTALL)
+    assert "int8" in row
+
+
+def test_the_graph_draws_every_stage_and_no_edge_that_others_imply(page: str) -> None:
+    pipeline = graph.load()
+    assert page.count('class="node"') == len(pipeline.nodes) == 11
+    assert page.count('class="edge"') == 11
+    assert sorted(charts.direct(pipeline, "deployment")) == ["compression", "evaluation"]
+
+
+def test_a_browser_shows_the_page(workspace: Path, page: str) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium or google-chrome on the path")
+    picture = workspace / "page.png"
+    subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            "--disable-sync", "--disable-component-update", "--no-first-run", "--hide-scrollbars",
+            f"--user-data-dir={workspace / 'browser'}", "--window-size=1280,2400", f"--screenshot={picture}",
+            (workspace / report.PATH).as_uri(),
+        ],
+        check=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    from PIL import Image
+
+    image = Image.open(picture).convert("RGB")
+    colours = {colour for _, colour in image.getcolors(2**24) or []}
+    assert image.size == (1280, 2400)
+    assert (0x2F, 0x6F, 0xDE) in colours, "the first colour of the charts"
+    assert len(colours) > 100
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.21, 0.29, [0.2, 0.22, 0.24, 0.26, 0.28, 0.3]), (3, 3, None), (-5, 5, None)],
+)
+def test_ticks_are_round_and_reach_around(low: float, high: float, expected: list[float] | None) -> None:
+    found = charts.ticks(low, high)
+    assert found[0] <= low
+    assert found[-1] >= high
+    assert 2 <= len(found) <= 9
+    assert expected is None or found == expected
+
+
+def test_a_curve_of_one_point_and_a_flat_one_can_be_drawn() -> None:
+    for points in ([(1.0, 2.0)], [(0.0, 0.0), (1.0, 0.0)]):
+        assert "NaN" not in charts.line_chart([Series(name="x", points=points)], "step", "loss")
+
+
+def test_smoothing_keeps_the_mean_and_the_last_step() -> None:
+    points = [(float(step), float(step % 2)) for step in range(1, 1001)]
+    smoothed = report.smooth(points, most=100)
+    assert len(smoothed) == 100
+    assert smoothed[-1] == (1000.0, 0.5)
+
+
+def test_the_closing_table_names_what_ran_and_what_did_not(workspace: Path) -> None:
+    examples.fill(workspace)
+    from rich.console import Console
+
+    console = Console(width=150, record=True, file=(workspace / "out").open("w"))
+    ran: dict[str, object] = {"ppo": examples.entry("ppo", 71.9)}
+    console.print(run.table(graph.load(), ran))  # type: ignore[arg-type]
+    rows = {line.split()[0]: line for line in console.export_text().splitlines()}
+    assert "unchanged" in rows["ingestion"]
+    assert "1 min 12 s" in rows["ppo"]
+    assert "gold 0.668" in rows["ppo"]
+    assert "72" not in rows["evaluation"]
+
+
+def test_status_says_why_a_stage_is_out_of_date(workspace: Path) -> None:
+    examples.fill(workspace)
+    pipeline = graph.load()
+    assert "data/raw missing" in pipeline.changes["ingestion"]
+    assert pipeline.stale == set(pipeline.names)
+    assert status.last_runs()[0][:3] == ("run-20260131-142503", "finished", 11)
+
+
+def test_a_plan_takes_times_from_the_last_run_scaled_by_the_work(workspace: Path) -> None:
+    examples.fill(workspace)
+    params = stage.load_params()
+    before = {name: examples.entry(name, seconds) for name, seconds in examples.SECONDS.items()}
+    before["pretraining"]["flops"] = 6.0 * plan.parameters(params) * params.pretraining.max_tokens / 2
+    costs = {cost.stage: cost for cost in plan.estimate(params, graph.load(), before)}  # type: ignore[arg-type]
+    assert costs["pretraining"].seconds == pytest.approx(2 * 201.3)
+    assert costs["ppo"].seconds == 71.9
+
+
+def test_a_plan_without_a_past_measures_the_machine(workspace: Path) -> None:
+    params = stage.load_params()
+    costs = {cost.stage: cost for cost in plan.estimate(params, graph.load(), {})}
+    assert costs["pretraining"].seconds is not None
+    assert costs["pretraining"].seconds > 0
+    assert costs["finetuning"].seconds is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(9.95, "9.9 s"), (59.96, "1 min 00 s"), (75, "1 min 15 s"), (3725, "1 h 02 min")]
+)
+def test_durations_read_well(value: float, text: str) -> None:
+    assert figures.duration(value) == text

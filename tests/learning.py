@@ -1,0 +1,53 @@
+"""What the tests of feedback, reward modelling and policy optimisation share."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines import params as schema
+from pipelines.adapters import datasets, files, models
+
+ROOT = Path(__file__).parent.parent
+
+
+def reward_model(model: Any, seed: int = 1) -> Any:
+    """A sequence classifier with the body of a causal model and a random head of one output."""
+    import torch
+    from transformers import LlamaForSequenceClassification
+
+    torch.manual_seed(seed)
+    config = copy.deepcopy(model.config)
+    config.num_labels = 1
+    made = LlamaForSequenceClassification(config).eval()
+    made.model.load_state_dict(model.model.state_dict())
+    return made
+
+
+def params(**sections: Mapping[str, Any]) -> schema.Params:
+    """The params of the repository on one thread, with some keys of some sections changed."""
+    import yaml
+
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["threads"] = 1
+    for name, changes in sections.items():
+        values[name] = {**values[name], **changes}
+    return schema.parse(values)
+
+
+def write_validated(
+    folder: Path,
+    *,
+    instructions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    preferences: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> None:
+    """All nine files of a validated data folder, by kind and split; what is not given is empty."""
+    for split in datasets.SPLITS:
+        files.write_jsonl(datasets.file(folder, "corpus", split), [])
+        files.write_jsonl(datasets.file(folder, "instructions", split), (instructions or {}).get(split, []))
+        files.write_jsonl(datasets.file(folder, "preferences", split), (preferences or {}).get(split, []))
+
+
+def write_model(folder: Path, model: Any, tokenizer: Any) -> None:
+    """A model folder."""
+    models.save(model, tokenizer, folder)

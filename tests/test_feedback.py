@@ -1,0 +1,169 @@
+"""Feedback: from samples, people and ready pairs to preference pairs."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from pipelines import feedback
+from pipelines.adapters import files
+from pipelines.adapters.tracking import NullTracker
+from pipelines.core.learning import decoding
+from pipelines.core.world.corpus import TalesSource, instruction_records
+from pipelines.errors import DataError
+from tests.fixtures import tiny_model, tiny_tokenizer
+from tests.learning import params, write_model, write_validated
+
+SETTINGS = {"num_prompts": 60, "max_new_tokens": 8, "overlap_share": 0.5, "held_out_share": 0.3}
+PERSON = {"prompt": "Sing.", "responses": ["la", "lo", "no"], "ranks": [1, 1, None], "annotator": "ann"}
+PAIR = {"prompt": "Debate.", "chosen": "good", "rejected": "bad", "source": "debates"}
+
+
+@pytest.fixture(scope="module")
+def tales():
+    return [asdict(record) for record in instruction_records(TalesSource(), "train", 150)]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def with_model(workspace, tales):
+    texts = [record["completion"] for record in tales]
+    tokenizer = tiny_tokenizer(texts)
+    write_model(Path("models/sft"), tiny_model(tokenizer, context=512), tokenizer)
+    return workspace
+
+
+@pytest.fixture
+def storyteller(monkeypatch, tales):
+    """Instead of the untrained model somebody answers who stops after a quarter, a half, ... of a story."""
+    said: dict[tuple[int, ...], str] = {}
+    stories = [record["completion"] for record in tales if record["task"] == "story_writing"]
+
+    def respond(_model, tokenizer, prompts, *, seed, advance, **_options):
+        made = []
+        for number, ids in enumerate(prompts):
+            key = tuple(ids)
+            completion = said.setdefault(key, stories[len(said) % len(stories)])
+            words = completion.split()
+            text = " ".join(words[: max(1, len(words) * (1 + number % 4) // 4)])
+            made.append(decoding.Response(tokens=[1, 2, 3], text=text, finished=number % 2 == 0))
+        advance(len(made))
+        return made
+
+    monkeypatch.setattr(decoding, "respond", respond)
+
+
+def rows(name):
+    return list(files.read_jsonl(Path("data/preferences") / name))
+
+
+def run(**changes):
+    return feedback.main(params(feedback={**SETTINGS, **changes}), NullTracker())
+
+
+class TestSampled:
+    @pytest.fixture(autouse=True)
+    def _data(self, with_model, storyteller, tales):
+        write_validated(Path("data/validated"), instructions={"train": tales})
+
+    def test_rankings_of_samples_become_pairs_with_gold_scores_and_a_ceiling(self):
+        report = run()
+        train, valid = rows("preferences.train.jsonl"), rows("preferences.valid.jsonl")
+        assert report.num_pairs == len(train) + len(valid) > 100
+        assert (report.num_train_pairs, report.num_valid_pairs) == (len(train), len(valid))
+        assert report.pairs_by_source == {"simulated": report.num_pairs}
+        assert 0.6 < report.best_reachable_accuracy <= 1
+        assert report.num_rankings == len(rows("rankings.jsonl"))
+        assert report.num_sampled == 4 * len({row["prompt"] for row in rows("rankings.jsonl")})
+        hits = [row["gold_chosen"] > row["gold_rejected"] for row in train]
+        assert sum(hits) / len(hits) > 0.6
+
+    def test_the_pairs_of_a_prompt_are_all_on_one_side(self):
+        run()
+        train = {row["prompt"] for row in rows("preferences.train.jsonl")}
+        valid = {row["prompt"] for row in rows("preferences.valid.jsonl")}
+        assert train
+        assert valid
+        assert not train & valid
+
+    def test_only_the_chosen_tasks_are_asked_unless_none_of_them_occurs(self):
+        run(tasks=["continuation"])
+        assert {row["task"] for row in rows("preferences.train.jsonl")} == {"continuation"}
+        run(tasks=["chess"])
+        assert {row["task"] for row in rows("rankings.jsonl")} - {"continuation", "story_writing"}
+
+    def test_less_noise_means_more_agreement_and_a_higher_ceiling(self):
+        calm, loud = run(annotator_noise=0.01), run(annotator_noise=0.5)
+        assert calm.annotator_agreement > loud.annotator_agreement + 0.2
+        assert calm.best_reachable_accuracy > loud.best_reachable_accuracy
+
+    def test_without_overlap_there_is_no_agreement_to_report(self):
+        assert run(overlap_share=0.0).annotator_agreement is None
+
+    def test_the_same_seed_gives_the_same_bytes(self):
+        run()
+        before = files.sha256(Path("data/preferences"))
+        run()
+        assert files.sha256(Path("data/preferences")) == before
+
+    def test_people_are_heard_beside_simulated_annotators(self):
+        write_people(PERSON | {"id": "r1"})
+        report = run()
+        assert report.pairs_by_source["human"] == 2
+        assert report.num_failed >= 1
+
+    def test_nothing_held_out_is_an_error_with_the_key(self):
+        with pytest.raises(DataError, match=r"The valid side .* about 0 prompts.*feedback\.held_out_share"):
+            run(held_out_share=0.0)
+        assert not Path("data/preferences").exists()
+
+
+def write_people(*lines):
+    Path("data/feedback").mkdir(parents=True, exist_ok=True)
+    Path("data/feedback/people.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+class TestWithoutGold:
+    def test_rankings_by_people_suffice(self, workspace):
+        write_validated(Path("data/validated"))
+        write_people(*[PERSON | {"id": f"r{number}", "prompt": f"Sing {number}."} for number in range(30)])
+        report = run()
+        assert (report.num_rankings, report.num_pairs, report.num_ties, report.num_failed) == (30, 60, 30, 30)
+        assert report.best_reachable_accuracy is None
+        assert (report.num_sampled, report.mean_gold) == (0, None)
+        assert rows("preferences.train.jsonl")[0]["chosen"] in ("la", "lo")
+
+    def test_a_bad_line_is_kept_with_its_reason(self, workspace):
+        write_validated(Path("data/validated"))
+        people = [PERSON | {"id": f"r{number}", "prompt": f"Sing {number}."} for number in range(30)]
+        write_people(*people, PERSON | {"id": "bad", "ranks": [1]})
+        assert run(max_bad_line_share=0.1).num_quarantined == 1
+        (reject,) = rows("rejects.jsonl")
+        assert (reject["file"], reject["line"]) == ("data/feedback/people.jsonl", 31)
+
+    def test_ready_pairs_suffice_and_stay_in_their_splits(self, workspace):
+        ready = {
+            split: [PAIR | {"id": f"{split}{number}", "prompt": f"Debate {number} of {split}."} for number in range(3)]
+            for split in ("train", "valid", "test")
+        }
+        write_validated(Path("data/validated"), preferences=ready)
+        report = run()
+        assert (report.num_train_pairs, report.num_valid_pairs, report.num_test_pairs) == (3, 3, 3)
+        assert report.pairs_by_source == {"debates": 9}
+        for split, expected in ready.items():
+            found = rows(f"preferences.{split}.jsonl")
+            assert [row["id"] for row in found] == [row["id"] for row in expected]
+            assert all(row["ranking_id"] == row["id"] for row in found)
+
+    def test_nothing_at_all_is_an_error_that_names_the_three_ways(self, workspace):
+        write_validated(Path("data/validated"))
+        with pytest.raises(DataError) as caught:
+            run()
+        for way in ("gold facts", "data/feedback/*.jsonl", "ingestion.preferences"):
+            assert way in str(caught.value)

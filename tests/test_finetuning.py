@@ -1,0 +1,136 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import finetuning, stage
+from pipelines.adapters import files, models
+from pipelines.adapters.tracking import NullTracker
+from pipelines.artifacts import Artifact
+from pipelines.errors import DataError, ParamsError, Preempted
+from tests import fixtures
+
+SETTINGS = {
+    "max_length": 200,
+    "learning_rate": 0.01,
+    "epochs": 8.0,
+    "batch_size": 8,
+    "evaluation_records": 30,
+    "max_new_tokens": 16,
+}
+
+
+def workspace(root, monkeypatch, **overrides):
+    fixtures.write_workspace(root, stories=60, finetuning={**SETTINGS, **overrides})
+    monkeypatch.chdir(root)
+    return stage.load_params()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("finetuning")
+    with pytest.MonkeyPatch.context() as patch:
+        params = workspace(root, patch)
+        report = finetuning.main(params, NullTracker())
+    return root, report
+
+
+def test_the_model_learns_the_instructions(trained):
+    _, report = trained
+    assert report.loss_last < 0.5 * report.loss_first
+    assert 0 <= report.exact_match <= 1
+    assert set(report.exact_match_by_task) == {"question_answering"}
+    assert set(report.rouge_l_by_task) == {"summarisation"}
+    assert report.rouge_l > 0.25
+
+
+def test_forgetting_is_the_relative_change_of_bits_per_byte(trained):
+    _, report = trained
+    assert report.forgetting == pytest.approx(report.bits_per_byte_after / report.bits_per_byte_before - 1)
+
+
+def test_the_curve_has_one_row_a_step_and_the_rate_rises_and_falls(trained):
+    root, report = trained
+    with (root / Artifact.FINETUNING_CURVE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, report.num_steps + 1))
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates.index(max(rates)) in range(1, len(rates) // 3)
+    assert rates[-1] < 0.1 * max(rates)
+
+
+def test_one_fifth_of_the_tokens_is_replayed_text(trained):
+    _, report = trained
+    assert report.num_replayed_tokens / report.num_tokens == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_saved_model_is_a_plain_folder_that_answers(trained):
+    root, report = trained
+    folder = root / Artifact.SFT
+    assert {file.suffix for file in folder.iterdir()} <= {".json", ".jinja", ".safetensors"}
+    assert models.load_causal(folder).num_parameters() == report.trainable_parameters
+
+
+def test_the_same_inputs_give_the_same_bytes(trained, tmp_path, monkeypatch):
+    root, report = trained
+    again = finetuning.main(workspace(tmp_path, monkeypatch), NullTracker())
+    assert again == report
+    assert files.sha256(tmp_path / Artifact.SFT) == files.sha256(root / Artifact.SFT)
+
+
+def test_lora_trains_adapters_and_embeddings_and_saves_merged_weights(tmp_path, monkeypatch):
+    import torch
+
+    params = workspace(tmp_path, monkeypatch, method="lora", lora={"rank": 4, "alpha": 8, "dropout": 0.0})
+    report = finetuning.main(params, NullTracker())
+    base, tuned = models.load_causal(tmp_path / Artifact.BASE), models.load_causal(tmp_path / Artifact.SFT)
+    assert report.loss_last < 0.7 * report.loss_first
+    config = base.config
+    per_layer = 4 * (4 * 2 * config.hidden_size + 3 * (config.hidden_size + config.intermediate_size))
+    embeddings = config.vocab_size * config.hidden_size
+    assert report.trainable_parameters == config.num_hidden_layers * per_layer + embeddings
+    after, before = tuned.state_dict(), base.state_dict()
+    assert set(after) == set(before)
+    changed = {name for name in before if not torch.equal(after[name], before[name])}
+    assert "model.embed_tokens.weight" in changed
+    assert "model.layers.0.self_attn.q_proj.weight" in changed
+    assert "model.norm.weight" not in changed
+
+
+def test_a_length_beyond_the_model_names_both_keys(tmp_path, monkeypatch):
+    params = workspace(tmp_path, monkeypatch, max_length=512)
+    with pytest.raises(ParamsError, match=r"finetuning\.max_length is 512 but the base model reads at most 256"):
+        finetuning.main(params, NullTracker())
+
+
+def test_a_weight_for_an_unknown_task_is_an_error_that_lists_the_tasks(tmp_path, monkeypatch):
+    params = workspace(tmp_path, monkeypatch, task_weights={"summary": 2.0})
+    with pytest.raises(ParamsError, match=r"\['summary'\].*question_answering"):
+        finetuning.main(params, NullTracker())
+
+
+def test_conversations_that_are_all_too_long_are_an_error(tmp_path, monkeypatch):
+    params = workspace(tmp_path, monkeypatch, max_length=8)
+    with pytest.raises(DataError, match=r"longer than finetuning\.max_length \(8\)"):
+        finetuning.main(params, NullTracker())
+
+
+def test_a_request_to_stop_ends_training_and_leaves_no_model(tmp_path, monkeypatch):
+    params = workspace(tmp_path, monkeypatch)
+    monkeypatch.setattr(stage, "preempted", lambda: True)
+    with pytest.raises(Preempted):
+        finetuning.main(params, NullTracker())
+    assert not (tmp_path / Artifact.SFT).exists()
+
+
+def test_the_stage_runs_as_a_command(tmp_path, monkeypatch):
+    workspace(tmp_path, monkeypatch, epochs=1.0)
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.finetuning"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / Artifact.FINETUNING_REPORT).read_text())["num_steps"] > 0

@@ -1,0 +1,117 @@
+"""params.yaml: strict, all faults at once, each with the key and the remedy."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+import yaml
+
+from pipelines import params
+from pipelines.errors import ParamsError
+
+PATH = Path(__file__).resolve().parents[1] / "params.yaml"
+VALUES: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+
+
+def changed(**settings: Any) -> dict[str, Any]:
+    """The values with `section__key=value` put in; `...` removes a key."""
+    values = copy.deepcopy(VALUES)
+    for where, value in settings.items():
+        *sections, key = where.split("__")
+        at = values
+        for section in sections:
+            at = at[section]
+        if value is ...:
+            del at[key]
+        else:
+            at[key] = value
+    return values
+
+
+def fault(**settings: Any) -> str:
+    with pytest.raises(ParamsError) as caught:
+        params.parse(changed(**settings))
+    return str(caught.value)
+
+
+def test_the_params_of_the_checkout_are_valid() -> None:
+    assert params.parse(VALUES).model.hidden_size == VALUES["model"]["hidden_size"]
+
+
+def test_an_unknown_key_is_named_with_its_section() -> None:
+    assert "model.hiden_size: no such key" in fault(model__hiden_size=3)
+
+
+def test_an_unknown_key_comes_with_the_key_that_was_meant() -> None:
+    assert "did you mean model.hidden_size?" in fault(model__hiden_size=3)
+
+
+def test_a_missing_key_is_named() -> None:
+    assert "pretraining.max_tokens: missing; add it" in fault(pretraining__max_tokens=...)
+
+
+@pytest.mark.parametrize("value", ["wide", 12.5, True, None, [1]])
+def test_a_wrong_type_is_named_with_its_value(value: object) -> None:
+    assert f"model.hidden_size is {value!r}" in fault(model__hidden_size=value)
+
+
+def test_a_value_out_of_range_is_named() -> None:
+    assert "finetuning.replay_share is 1.5" in fault(finetuning__replay_share=1.5)
+
+
+def test_all_faults_are_said_at_once() -> None:
+    text = fault(model__hidden_size="wide", pretraining__max_tokens=..., ppo__clipp=1)
+    assert all(key in text for key in ("model.hidden_size", "pretraining.max_tokens", "ppo.clipp"))
+
+
+@pytest.mark.parametrize("key", ["pretraining__context", "finetuning__max_length", "reward_modeling__max_length"])
+def test_a_length_beyond_the_model_names_both_keys(key: str) -> None:
+    text = fault(**{key: 513}, model__context=512)
+    assert f"{key.replace('__', '.')} is 513 but model.context is 512: lower the first or raise the second" in text
+
+
+def test_lengths_beyond_the_model_are_said_together() -> None:
+    text = fault(pretraining__context=600, finetuning__max_length=700)
+    assert "pretraining.context is 600" in text
+    assert "finetuning.max_length is 700" in text
+
+
+def test_a_vocabulary_below_the_bytes_is_refused() -> None:
+    assert "tokenization.vocab_size is 200" in fault(tokenization__vocab_size=200)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    assert "model.hidden_size is 130" in fault(model__hidden_size=130)
+
+
+@pytest.mark.parametrize("values", [None, [], "text"])
+def test_a_file_that_holds_no_mapping_is_refused(values: object) -> None:
+    with pytest.raises(ParamsError, match="is not valid"):
+        params.parse(values)
+
+
+def test_params_cannot_be_changed() -> None:
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        params.parse(VALUES).model.hidden_size = 3
+
+
+def sections(model: type[pydantic.BaseModel]) -> list[type[pydantic.BaseModel]]:
+    found = [model]
+    for field in model.model_fields.values():
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+                found += sections(kind)
+    return found
+
+
+def test_every_key_says_what_it_means() -> None:
+    silent = [
+        f"{section.__name__}.{name}"
+        for section in set(sections(params.Params)) - {params.Params, params.Splits}
+        for name, field in section.model_fields.items()
+        if not field.description
+    ]
+    assert not silent

@@ -1,0 +1,176 @@
+"""PPO as a stage: prompts, comparison before and after, checkpoints, limits."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from pipelines import ppo, stage
+from pipelines.adapters import files, models
+from pipelines.adapters.tracking import NullTracker
+from pipelines.core.learning import rewards
+from pipelines.core.world.corpus import TalesSource, instruction_records
+from pipelines.errors import DataError, Preempted
+from tests.fixtures import tiny_model, tiny_tokenizer
+from tests.learning import params, reward_model, write_model, write_validated
+
+SETTINGS = {
+    "iterations": 4,
+    "prompts_per_iteration": 16,
+    "minibatch_size": 8,
+    "learning_rate": 1e-3,
+    "value_learning_rate": 1e-3,
+    "max_new_tokens": 6,
+    "checkpoint_every": 2,
+    "evaluation_prompts": 12,
+}
+PAIR = {"chosen": "good", "rejected": "bad", "source": "debates"}
+
+
+@pytest.fixture(scope="module")
+def tales():
+    return {
+        split: [asdict(record) for record in instruction_records(TalesSource(), split, count)]
+        for split, count in (("train", 60), ("valid", 40))
+    }
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch, tales):
+    monkeypatch.chdir(tmp_path)
+    tokenizer = tiny_tokenizer([record["completion"] for record in tales["train"]])
+    model = tiny_model(tokenizer, context=512)
+    write_model(Path("models/sft"), model, tokenizer)
+    write_model(Path("models/reward"), reward_model(model), tokenizer)
+    write_validated(Path("data/validated"), instructions=tales)
+    return tmp_path
+
+
+def run(tracker=None, tasks=None, **changes):
+    chosen = {"feedback": {"tasks": tasks}} if tasks else {}
+    return ppo.main(params(ppo={**SETTINGS, **changes}, **chosen), tracker or NullTracker())
+
+
+class Stops:
+    """Asks the process to stop once so many iterations have been logged."""
+
+    def __init__(self, monkeypatch, after):
+        self.seen = 0
+        monkeypatch.setattr(stage, "preempted", lambda: self.seen >= after)
+
+    def tracker(self):
+        outer = self
+
+        class Counting(NullTracker):
+            def log(self, metrics, step):
+                outer.seen += 1
+
+        return Counting()
+
+
+def test_policy_and_instruction_model_are_compared_on_held_out_prompts(workspace):
+    report = run()
+    assert report.iterations == 4
+    assert report.num_evaluation_prompts == 12
+    assert report.kl > 0
+    assert report.gold_before is not None
+    assert report.gold_gain == pytest.approx(report.gold_after - report.gold_before)
+    assert report.gold_gain_low <= report.gold_gain <= report.gold_gain_high
+    assert report.reward_gain_low <= report.reward_after - report.reward_before <= report.reward_gain_high
+    assert not report.stopped_early
+
+
+def test_a_policy_that_did_not_move_is_the_instruction_model(workspace):
+    report = run(learning_rate=1e-12)
+    assert report.kl == pytest.approx(0, abs=1e-4)
+    assert report.reward_after == pytest.approx(report.reward_before, abs=1e-5)
+    assert report.mean_length_after == report.mean_length_before
+    assert (report.gold_gain, report.gold_gain_low, report.gold_gain_high) == (0, 0, 0)
+
+
+def test_the_reward_rises(workspace, monkeypatch):
+    monkeypatch.setattr(
+        rewards, "score", lambda _model, _tokenizer, _prompts, texts: [text.count("e") for text in texts]
+    )
+    report = run(
+        tasks=["story_writing"],
+        iterations=12,
+        prompts_per_iteration=32,
+        learning_rate=3e-3,
+        value_learning_rate=3e-3,
+        kl_coefficient=0.0,
+        epochs=4,
+        evaluation_prompts=40,
+    )
+    assert report.reward_gain_low > 0
+
+
+def test_the_curve_has_a_line_for_each_iteration(workspace):
+    run()
+    header, *lines = Path("reports/curves/ppo.csv").read_text().splitlines()
+    assert header == "iteration,reward,kl,entropy,clip_share,explained_variance,length,finished"
+    assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_never_stopped(workspace, monkeypatch, after):
+    expected = run(), files.sha256(Path("models/policy")), Path("reports/curves/ppo.csv").read_bytes()
+    stops = Stops(monkeypatch, after)
+    with pytest.raises(Preempted, match=f"after iteration {after};"):
+        run(stops.tracker())
+    monkeypatch.setattr(stage, "preempted", lambda: False)
+    resumed = Stops(monkeypatch, 10**9)
+    assert run(resumed.tracker()) == expected[0]
+    assert resumed.seen == 4 - after
+    assert files.sha256(Path("models/policy")) == expected[1]
+    assert Path("reports/curves/ppo.csv").read_bytes() == expected[2]
+
+
+def test_the_saved_policy_loads_with_its_tokenizer(workspace):
+    run(iterations=1)
+    policy = models.load_causal(Path("models/policy"))
+    tokenizer = models.load_tokenizer(Path("models/policy"))
+    assert policy.get_input_embeddings().weight.shape[0] == len(tokenizer)
+    assert tokenizer.chat_template
+
+
+def test_past_the_divergence_limit_the_last_policy_within_it_is_saved(workspace):
+    report = run(iterations=15, learning_rate=1e-2, kl_coefficient=0.0, kl_limit=1.0)
+    assert report.stopped_early
+    assert 0 < report.kl < 1.5  # within the limit on its rollout; held-out prompts may differ a little
+    assert report.iterations < 15
+
+
+def test_only_prompts_of_the_feedback_tasks_are_used(workspace, tales):
+    wanted = {record["prompt"] for record in tales["train"] if record["task"] == "story_writing"}
+    assert run(tasks=["story_writing"], iterations=1).num_prompts == len(wanted)
+
+
+def test_ready_pairs_lend_their_prompts_where_no_feedback_task_occurs(workspace, tales):
+    pairs = {
+        split: [{**PAIR, "id": f"{split}{number}", "prompt": f"Debate {number % 3} {split}."} for number in range(9)]
+        for split in ("train", "valid", "test")
+    }
+    write_validated(Path("data/validated"), instructions=tales, preferences=pairs)
+    report = run(tasks=["chess"], iterations=1)
+    assert (report.num_prompts, report.num_evaluation_prompts) == (3, 3)
+    assert (report.gold_before, report.gold_gain_low) == (None, None)
+
+
+def test_no_prompt_that_leaves_room_is_an_error_with_the_key(workspace):
+    with pytest.raises(DataError, match=r"found 0 prompts in the train split .* ppo\.max_new_tokens \(512\)"):
+        run(max_new_tokens=512)
+
+
+def test_an_evaluation_prompt_is_never_one_that_was_trained_on(workspace, tales):
+    twice = {"train": tales["train"], "valid": tales["valid"] + tales["train"]}
+    write_validated(Path("data/validated"), instructions=twice)
+    of_tasks = [record for record in tales["valid"] if record["task"] in params().feedback.tasks]
+    report = run(iterations=1, evaluation_prompts=60)
+    assert report.num_evaluation_prompts == len(of_tasks)
+    assert report.unseen_prompt_share == 1.0
+
+
+def test_where_every_evaluation_prompt_was_trained_on_the_report_says_so(workspace, tales):
+    write_validated(Path("data/validated"), instructions={"train": tales["train"], "valid": tales["train"]})
+    assert run(iterations=1).unseen_prompt_share == 0.0

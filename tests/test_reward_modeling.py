@@ -1,0 +1,142 @@
+"""Reward modelling: does it learn what pairs prefer, and say honestly how well?"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from pipelines import reward_modeling, stage
+from pipelines.adapters import datasets, files, models
+from pipelines.adapters.tracking import NullTracker
+from pipelines.core.learning import rewards
+from pipelines.errors import DataError, Preempted, TrainingError
+from tests.fixtures import tiny_model, tiny_tokenizer
+from tests.learning import params, write_model
+
+KIND, RUDE = ("please", "thanks", "friend"), ("stupid", "ugly", "shut")
+THINGS = ("ball", "cake", "drum", "kite", "boat", "hat")
+SETTINGS = {"epochs": 3.0, "batch_size": 8, "learning_rate": 3e-3, "max_length": 64}
+
+
+def pairs(split, count, *, prompts=40, noise=0.0, seed=0):
+    """Kind words are preferred to rude ones, except in a share `noise`; length says nothing."""
+    draw = random.Random(f"{split}{seed}")
+    for number in range(count):
+        said = [
+            f"the {draw.choice(THINGS)} {draw.choice(words)} {'now ' * draw.randint(0, 4)}" for words in (KIND, RUDE)
+        ]
+        chosen, rejected = said if draw.random() >= noise else said[::-1]
+        yield {
+            "id": f"{split}{number}",
+            "prompt": f"{split} {number % prompts}",
+            "chosen": chosen,
+            "rejected": rejected,
+            "source": "made",
+            "ranking_id": f"{split}{number}",
+            "gold_chosen": float(chosen == said[0]),
+            "gold_rejected": float(chosen != said[0]),
+        }
+
+
+def write(train, valid, test=()):
+    for split, records in (("train", train), ("valid", valid), ("test", test)):
+        files.write_jsonl(datasets.file(Path("data/preferences"), "preferences", split), records)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokenizer = tiny_tokenizer([record[side] for record in pairs("train", 50) for side in ("chosen", "rejected")])
+    write_model(Path("models/sft"), tiny_model(tokenizer), tokenizer)
+    write(pairs("train", 240), pairs("valid", 80))
+    return tmp_path
+
+
+def run(tracker=None, **changes):
+    return reward_modeling.main(params(reward_modeling={**SETTINGS, **changes}), tracker or NullTracker())
+
+
+def test_what_is_preferred_is_learnt_and_holds_for_prompts_not_seen(workspace):
+    report = run()
+    assert report.held_out_accuracy > 0.9
+    assert report.held_out_accuracy_low <= report.held_out_accuracy <= report.held_out_accuracy_high
+    assert report.recovered_share > 0.8
+    assert report.length_baseline_accuracy < 0.65
+    assert report.shorter_chosen_accuracy > 0.8
+    assert report.unseen_prompt_share == 1.0
+    assert (report.num_train_pairs, report.num_held_out_pairs, report.num_held_out_prompts) == (240, 80, 40)
+
+
+def test_the_saved_model_gives_the_rewards_that_were_reported(workspace):
+    report = run()
+    model = models.load_reward(Path("models/reward"))
+    tokenizer = models.load_tokenizer(Path("models/reward"))
+    held_out = list(pairs("valid", 80))
+    prompts = [record["prompt"] for record in held_out]
+    chosen, rejected = (
+        rewards.score(model, tokenizer, prompts, [record[side] for record in held_out])
+        for side in ("chosen", "rejected")
+    )
+    margins = [one - other for one, other in zip(chosen, rejected, strict=True)]
+    assert sum(margin > 0 for margin in margins) / 80 == pytest.approx(report.held_out_accuracy)
+    assert sum(margins) / 80 == pytest.approx(report.mean_margin, rel=1e-4)
+
+
+def test_labels_at_random_teach_nothing_and_the_interval_says_so(workspace):
+    write(pairs("train", 240, noise=0.5), pairs("valid", 80, noise=0.5))
+    report = run(epochs=1.0)
+    assert report.held_out_accuracy_low < 0.55
+    assert report.best_reachable_accuracy < 0.7
+
+
+def test_the_curve_has_a_line_for_each_step_and_the_loss_falls(workspace):
+    run()
+    header, *lines = Path("reports/curves/reward_modeling.csv").read_text().splitlines()
+    assert header == "step,loss,accuracy"
+    assert len(lines) == 3 * 240 / 8
+    losses = [float(line.split(",")[1]) for line in lines]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def test_two_runs_give_the_same_bytes(workspace):
+    run(epochs=1.0)
+    before = files.sha256(Path("models/reward"))
+    run(epochs=1.0)
+    assert files.sha256(Path("models/reward")) == before
+
+
+def test_pairs_that_are_too_long_are_left_out_and_counted(workspace):
+    long = [{**record, "chosen": record["chosen"] + "now " * 80} for record in pairs("long", 5)]
+    write([*pairs("train", 60), *long], pairs("valid", 20))
+    report = run(epochs=1.0)
+    assert (report.num_too_long, report.num_train_pairs) == (5, 60)
+
+
+def test_when_all_pairs_are_too_long_the_key_is_named(workspace):
+    with pytest.raises(DataError, match=r"240 pairs exceed reward_modeling\.max_length,? 3 tokens"):
+        run(max_length=3)
+
+
+def test_held_out_pairs_about_a_single_prompt_are_refused(workspace):
+    write(pairs("train", 60), pairs("valid", 20, prompts=1))
+    with pytest.raises(DataError, match=r"preferences\.valid\.jsonl .* about 1 prompts, but 2 are needed"):
+        run()
+
+
+def test_prompts_on_both_sides_are_confessed(workspace):
+    known = [{**record, "prompt": "train 3"} for record in pairs("valid", 10)]
+    write(pairs("train", 60), [*known, *pairs("valid", 10)])
+    assert run(epochs=1.0).unseen_prompt_share == 0.5
+
+
+def test_a_run_that_is_asked_to_stop_stops_and_leaves_no_model(workspace, monkeypatch):
+    monkeypatch.setattr(stage, "preempted", lambda: True)
+    with pytest.raises(Preempted):
+        run()
+    assert not Path("models/reward").exists()
+
+
+def test_a_loss_that_is_no_number_is_an_error_with_the_remedy(workspace):
+    with pytest.raises(TrainingError, match=r"lower reward_modeling\.learning_rate"):
+        run(learning_rate=1e30)
+    assert not Path("models/reward").exists()
