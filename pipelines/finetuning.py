@@ -135,7 +135,10 @@ def _mixture(
     records = list(datasets.records(Artifact.VALIDATED.path, "instructions", "train"))
     known = sorted({record["task"] for record in records})
     if unknown := sorted(set(settings.task_weights) - set(known)):
-        raise ParamsError(f"finetuning.task_weights names {unknown}, but the tasks of the data are {known}.")
+        raise ParamsError(
+            f"finetuning.task_weights names {unknown}, but the tasks of the data are {known}: correct it in params.yaml,"
+            " or in the profile that brings the data (there, `task_weights: {}` weighs all tasks alike)"
+        )
     mixed = mixture.build(
         tokenizer,
         records,

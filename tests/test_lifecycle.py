@@ -148,7 +148,7 @@ def test_real_text_goes_through_the_same_stages(slice_of_real_data: Path, tmp_pa
     profile = yaml.safe_load((root / "profiles/smoke.yaml").read_text())
     real = yaml.safe_load((root / "profiles/tinystories.yaml").read_text())
     profile["ingestion"] = real["ingestion"]
-    profile["finetuning"]["epochs"] = 1.0
+    profile["finetuning"] |= real["finetuning"]
     profile["deployment"]["prompts"] = [text for text in real["deployment"]["prompts"] if "Summarise" in text]
     (root / "profiles/slice.yaml").write_text(yaml.safe_dump(profile))
     done = toy.moteur(root, "run", "--profile", "profiles/slice.yaml", "--var", f"DATA={slice_of_real_data}")

@@ -338,13 +338,12 @@ def simulate(rng: random.Random, season: str = "home", admits: Callable[[str], b
 
 
 def _feel_at_the_end(world: _World, mood: str, other_mood: str, outcome: Outcome) -> None:
-    """Both characters feel something at the end, in either order; the main one sometimes says why."""
+    """Both characters feel something at the end, the main one last: that is the mood with which the story ends."""
     first, second = world.characters["a"], world.characters["b"]
     place, (item, other_item) = world.places["p"], (world.items["o"], world.items["u"])
     cause = len(world.events) - 1
     why = choose(world.rng, outcome.whys) if world.rng.random() < 0.5 else ""
-    pair = [
-        Event("feel", first, second, item, other_item, place, cause, mood, why),
+    world.events += [
         Event("feel", second, first, item, other_item, place, cause, other_mood),
+        Event("feel", first, second, item, other_item, place, cause, mood, why),
     ]
-    world.events.extend(pair if world.rng.random() < 0.5 else pair[::-1])
