@@ -74,7 +74,12 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
             tokenizer,
             mixed.examples,
             mixed.batches,
-            sft.Schedule(learning_rate=settings.learning_rate, warmup_share=settings.warmup_share, seed=params.seed),
+            sft.Schedule(
+                optimizer=settings.optimizer,
+                learning_rate=settings.learning_rate,
+                warmup_share=settings.warmup_share,
+                seed=params.seed,
+            ),
             precision=precision,
             adapter=sft.lora(**settings.lora.model_dump()) if settings.method == "lora" else None,
             on_step=watch,
@@ -136,8 +141,8 @@ def _mixture(
     known = sorted({record["task"] for record in records})
     if unknown := sorted(set(settings.task_weights) - set(known)):
         raise ParamsError(
-            f"finetuning.task_weights names {unknown}, but the tasks of the data are {known}: correct it in params.yaml,"
-            " or in the profile that brings the data (there, `task_weights: {}` weighs all tasks alike)"
+            f"finetuning.task_weights names {unknown}, but the tasks of the data are {known}: correct it in"
+            " params.yaml, or in the profile that brings the data (there, `task_weights: {}` weighs all tasks alike)"
         )
     mixed = mixture.build(
         tokenizer,

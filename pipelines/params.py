@@ -146,6 +146,9 @@ class Model(Section):
     """Longest sequence in tokens."""
     tie_embeddings: bool
     """Input and output embeddings share their weights."""
+    initializer_range: Rate
+    """Standard deviation of the first weights. At 0.02, the custom of large models, a model of this width begins with
+    attention that hardly tells its tokens apart, and learns to copy several times later."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -216,6 +219,8 @@ class Finetuning(Section):
     """Passes over the mixture."""
     batch_size: Positive
     """Conversations a step."""
+    optimizer: Literal["adamw", "muon"]
+    """As in section pretraining."""
     learning_rate: Rate
     """Peak of the schedule."""
     warmup_share: Share

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.learning import attention
+from pipelines.core.learning import attention, optimizers
 from pipelines.errors import Preempted, TrainingError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Step:
 class Schedule:
     """How the optimiser goes."""
 
+    optimizer: optimizers.Name
     learning_rate: float
     """Peak of the cosine."""
     warmup_share: float
@@ -108,8 +109,6 @@ def train(
                 learning_rate=schedule.learning_rate,
                 lr_scheduler_type="cosine",
                 warmup_steps=math.ceil(schedule.warmup_share * len(batches)),
-                adam_beta2=0.95,
-                weight_decay=0.0,
                 max_grad_norm=1.0,
                 seed=schedule.seed,
                 logging_steps=1,
@@ -135,6 +134,9 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.planned = batches
+        trainer.optimizer = optimizers.build(
+            schedule.optimizer, trainer.model, weight_decay=0.0, learning_rate=schedule.learning_rate
+        )
         trainable = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
         trainer.train()
     finally:

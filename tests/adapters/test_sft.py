@@ -5,7 +5,7 @@ from pipelines.core.learning.mixture import IGNORED, Example
 from pipelines.errors import Preempted, TrainingError
 from tests import fixtures
 
-SCHEDULE = sft.Schedule(learning_rate=1e-3, warmup_share=0.0, seed=0)
+SCHEDULE = sft.Schedule(optimizer="adamw", learning_rate=1e-3, warmup_share=0.0, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_loss_is_the_mean_over_the_tokens_asked_whatever_the_padding(tokeniz
 
 def test_the_batches_are_those_that_were_planned_in_their_order(tokenizer, examples):
     plan = [[5, 1, 7], [0], [2, 3]]
-    frozen = sft.Schedule(learning_rate=1e-12, warmup_share=0.0, seed=0)
+    frozen = sft.Schedule(optimizer="adamw", learning_rate=1e-12, warmup_share=0.0, seed=0)
     _, steps = train(tokenizer, examples, plan, schedule=frozen)
     model = fixtures.tiny_model(tokenizer)
     for step, batch in zip(steps, plan, strict=True):
@@ -88,7 +88,7 @@ def test_a_trained_model_answers_left_padded_prompts(tokenizer, examples):
 
 
 def test_a_loss_that_is_not_a_number_names_the_learning_rate(tokenizer, examples):
-    wild = sft.Schedule(learning_rate=1e30, warmup_share=0.0, seed=0)
+    wild = sft.Schedule(optimizer="adamw", learning_rate=1e30, warmup_share=0.0, seed=0)
     with pytest.raises(TrainingError, match=r"lower finetuning\.learning_rate"):
         train(tokenizer, examples, [[0, 1]] * 8, schedule=wild)
 

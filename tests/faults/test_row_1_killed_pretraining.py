@@ -61,7 +61,7 @@ SECTIONS = {
 
 def run(workspace: Path, kills: list[tuple[int | None, int]]) -> list[int]:
     """Run the stage once for each kill, (step of a checkpoint, milliseconds after it); return the exit codes."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GOMP_SPINCOUNT": "1000"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", FORKS],
         cwd=workspace,

@@ -14,7 +14,15 @@ from pipelines.errors import TrainingError
 from pipelines.params import Model
 
 CPU = torch.device("cpu")
-SHAPE = Model(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, context=64, tie_embeddings=True)
+SHAPE = Model(
+    hidden_size=32,
+    num_layers=2,
+    num_heads=2,
+    intermediate_size=64,
+    context=64,
+    tie_embeddings=True,
+    initializer_range=0.02,
+)
 VOCAB = 300
 
 
