@@ -71,7 +71,8 @@ def test_the_built_in_corpus_fills_all_splits() -> None:
 
 def test_the_same_sources_give_the_same_bytes() -> None:
     def contents() -> dict[str, bytes]:
-        run(corpus=everywhere("tales://?stories=20&seed=1"), instructions={"train": [{"uri": "tales://?stories=30"}]})
+        tales = {"train": [{"uri": "tales://?stories=30"}]}
+        run(corpus=everywhere("tales://?stories=20&seed=1"), instructions=tales, held_out_share=0.2)
         return {path.name: path.read_bytes() for path in RAW.iterdir()}
 
     assert contents() == contents()
