@@ -90,12 +90,13 @@ def test_a_policy_that_did_not_move_is_the_instruction_model(workspace):
 
 def test_the_reward_rises(workspace, monkeypatch):
     monkeypatch.setattr(
-        rewards, "score", lambda _model, _tokenizer, _prompts, texts: [text.count("e") for text in texts]
+        rewards, "score", lambda _model, _tokenizer, _prompts, texts: [text.count(" ") for text in texts]
     )
     report = run(
         tasks=["story_writing"],
         iterations=12,
         prompts_per_iteration=32,
+        max_new_tokens=12,
         learning_rate=3e-3,
         value_learning_rate=3e-3,
         kl_coefficient=0.0,

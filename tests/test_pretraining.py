@@ -18,7 +18,14 @@ from tests import fixtures
 from tests.learning import params
 
 TOKENIZATION = {"vocab_size": 400, "audit_samples": 10}
-MODEL = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64, "context": 512}
+MODEL = {
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "intermediate_size": 64,
+    "context": 512,
+    "initializer_range": 0.02,
+}
 SETTINGS = {
     "context": 32,
     "batch_size": 8,
