@@ -159,7 +159,7 @@ def _student(
     settings = params.compression.student
     chat = _conversations(tokenizer, params.finetuning.max_turns, settings.max_tokens // 2)
     try:
-        batches = distillation.mixed(text, chat, context=context, seed=params.seed)
+        batches = distillation.mixed(text, chat, context=context, seed=params.seed, separator=tokenizer.eos_token_id)
     except ValueError as error:
         raise DataError(f"{Artifact.TOKENS}: {error}. Give more text in ingestion.corpus.train.") from None
     model = distillation.student_of(policy)

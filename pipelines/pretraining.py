@@ -114,10 +114,10 @@ class _Trainer:
         self.device = machine.prepare(params.seed, params.threads)
         self.precision = machine.precision(settings.precision)
         self.tokens = TokenStore.open(Artifact.TOKENS.path)
-        self.batches = _batches(self.tokens.split("train"), settings, params.seed)
+        self.tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
+        self.batches = _batches(self.tokens.split("train"), settings, params.seed, self.tokenizer.eos_token_id)
         self.valid = _held_out(self.tokens, "valid")
         self.test = _held_out(self.tokens, "test")
-        self.tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
         self.model = _model(params, self.tokenizer, self.tokens, self.device)
         self.optimizer = optimizers.build(settings.optimizer, self.model, weight_decay=settings.weight_decay)
         self.steps = max(1, settings.max_tokens // (settings.batch_size * settings.context))
@@ -261,8 +261,8 @@ class _Trainer:
         )
 
 
-def _batches(row: Tokens, settings: Pretraining, seed: int) -> Packed:
-    packed = Packed(row, settings.context, settings.batch_size, seed)
+def _batches(row: Tokens, settings: Pretraining, seed: int, separator: int) -> Packed:
+    packed = Packed(row, settings.context, settings.batch_size, seed, separator)
     if packed.steps_per_epoch == 0:
         raise DataError(
             f"The training text has {len(row):,} tokens, fewer than the {packed.smallest_row:,} that one batch of"

@@ -25,7 +25,7 @@ def use_fastest(model: Any, *, device: "torch.device", context: int) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, causal_attention)
-    AttentionMaskInterface.register(NAME, _padding)
+    AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME if device.type == "cpu" and context <= LONGEST else "sdpa")
 
 
@@ -34,13 +34,14 @@ def causal_attention(
     query_BHTD: "Tensor",
     key_BKTD: "Tensor",
     value_BKTD: "Tensor",
-    mask_BT: "Tensor | None",
+    mask: "Tensor | None",
     scaling: float,
     **_options: Any,
 ) -> "tuple[Tensor, None]":
     """Softmax attention over all positions up to the own one; the result is (B, T, H, D).
 
-    Padding on the right is never seen by what stands before it, so the mask is not needed.
+    `mask` is (B, T), 0 where padded: padding on the right is never seen by what stands before it, so it is not needed.
+    Or it is (B, 1, T, T), what is added to the scores of the position (third) for another (last): packed documents.
 
     Raises:
         ValueError: for padding on the left or cached keys, which would be silently wrong.
@@ -48,19 +49,32 @@ def causal_attention(
     import torch
 
     B, H, T, D = query_BHTD.shape
-    if key_BKTD.shape[2] != T or (mask_BT is not None and not bool(mask_BT[:, 0].all())):
+    padded = mask is not None and mask.ndim == 2 and not bool(mask[:, 0].all())
+    if key_BKTD.shape[2] != T or padded:
         raise ValueError(f"{NAME} is for training without left padding: set the attention to sdpa before decoding")
     groups = H // key_BKTD.shape[1]
     if groups > 1:
         key_BKTD, value_BKTD = (kept.repeat_interleave(groups, dim=1) for kept in (key_BKTD, value_BKTD))
     query_NTD, key_NTD, value_NTD = (part.reshape(B * H, T, D) for part in (query_BHTD, key_BKTD, value_BKTD))
-    scores_NTT = torch.baddbmm(_causal_bias(T, query_NTD.dtype), query_NTD, key_NTD.transpose(1, 2), alpha=scaling)
+    bias = _causal_bias(T, query_NTD.dtype)
+    if mask is not None and mask.ndim == 4:
+        bias = mask.to(query_NTD.dtype).expand(B, H, T, T).flatten(0, 1)
+    scores_NTT = torch.baddbmm(bias, query_NTD, key_NTD.transpose(1, 2), alpha=scaling)
     output_NTD = torch.bmm(scores_NTT.softmax(-1), value_NTD)
     return output_NTD.view(B, H, T, D).transpose(1, 2).contiguous(), None
 
 
-def _padding(*, attention_mask: "Tensor | None" = None, **_facts: Any) -> "Tensor | None":
-    return attention_mask
+def _mask(
+    *, attention_mask: "Tensor | None" = None, allow_is_causal_skip: bool = True, **facts: Any
+) -> "Tensor | None":
+    """The mask that `causal_attention` takes; transformers finds packed documents by positions that begin anew."""
+    import torch
+    from transformers.masking_utils import sdpa_mask
+
+    if allow_is_causal_skip or attention_mask is not None:
+        return attention_mask
+    seen_B1TT = sdpa_mask(attention_mask=None, allow_is_causal_skip=False, **facts)
+    return torch.zeros(seen_B1TT.shape).masked_fill_(~seen_B1TT, float("-inf"))
 
 
 def _causal_bias(length: int, dtype: "torch.dtype") -> "Tensor":

@@ -31,6 +31,19 @@ class Batch(NamedTuple):
     inputs_BT: "torch.Tensor"
     targets_BT: "torch.Tensor"
     """-100 where nothing is asked."""
+    positions_BT: "torch.Tensor | None" = None
+    """Position in its document of each token read; where they begin anew attention does not look back. None: one text a
+    row."""
+
+
+def positions(ids_BT: "torch.Tensor", separator: int | None) -> "torch.Tensor":
+    """Places (B, T) counted from the last `separator`, which is the first token of the document that it opens."""
+    import torch
+
+    places_BT = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
+    if separator is None:
+        return places_BT
+    return places_BT - torch.where(ids_BT == separator, places_BT, 0).cummax(dim=1).values
 
 
 @dataclass(frozen=True)
@@ -38,13 +51,17 @@ class Packed:
     """Batches of blocks in an order drawn anew for each epoch, by step: `packed(step)` is a pure function.
 
     An epoch starts at an offset of its own, so that blocks do not always begin at the same words. The last few
-    blocks of an epoch that fill no batch are left out; the next epoch draws again.
+    blocks of an epoch that fill no batch are left out; the next epoch draws again. With a `separator` blocks that move
+    to the next document leave a few tokens to another epoch, and read a few twice.
     """
 
     row: Row
     context: int
     batch_size: int
     seed: int
+    separator: int | None = None
+    """The token that opens each document: with it a row begins with the first document that opens in its block, where
+    there is one, and no token sees another document."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -57,7 +74,7 @@ class Packed:
         return self.context * (self.batch_size + 1)
 
     def __call__(self, step: int) -> Batch:
-        """The batch of the step `step` (from 0), both tensors (B, T)."""
+        """The batch of the step `step` (from 0), all tensors (B, T)."""
         import torch
 
         epoch, within = divmod(step, self.steps_per_epoch)
@@ -65,9 +82,18 @@ class Packed:
         starts = (
             offset + order[within * self.batch_size : (within + 1) * self.batch_size].astype(np.int64) * self.context
         )
-        blocks = np.stack([self.row[start : start + self.context + 1] for start in starts.tolist()])
-        ids = torch.from_numpy(blocks.astype(np.int64))
-        return Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
+        ids = torch.from_numpy(np.stack([self._block(start) for start in starts.tolist()]).astype(np.int64))
+        inputs_BT = ids[:, :-1].contiguous()
+        places_BT = None if self.separator is None else positions(inputs_BT, self.separator)
+        return Batch(inputs_BT, ids[:, 1:].contiguous(), places_BT)
+
+    def _block(self, start: int) -> NDArray[np.unsignedinteger]:
+        if self.separator is None:
+            return self.row[start : start + self.context + 1]
+        two = self.row[start : start + 2 * self.context]
+        opens = np.flatnonzero(two[: len(two) - self.context] == self.separator)
+        first = int(opens[0]) if len(opens) else 0
+        return two[first : first + self.context + 1]
 
 
 @lru_cache(maxsize=2)
@@ -81,7 +107,7 @@ def windows(row: Row, *, context: int, batch_size: int, start_token: int, limit:
     """Batches in which each of the first `limit` tokens is asked exactly once, in order.
 
     The row is cut into windows of `context`; the very first token is asked after `start_token`. The last window
-    is filled up with `start_token` and -100.
+    is filled up with `start_token` and -100. `start_token` parts the documents: none sees another.
     """
     import torch
 
@@ -95,4 +121,5 @@ def windows(row: Row, *, context: int, batch_size: int, start_token: int, limit:
         inputs = np.full(rows * context, start_token, dtype=np.int64)
         targets = np.full(rows * context, -100, dtype=np.int64)
         inputs[: len(before)], targets[: len(asked)] = before, asked
-        yield Batch(torch.from_numpy(inputs.reshape(rows, context)), torch.from_numpy(targets.reshape(rows, context)))
+        read_BT = torch.from_numpy(inputs.reshape(rows, context))
+        yield Batch(read_BT, torch.from_numpy(targets.reshape(rows, context)), positions(read_BT, start_token))

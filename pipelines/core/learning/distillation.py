@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.core.learning.batches import Batch, Packed, Row
+from pipelines.core.learning.batches import Batch, Packed, Row, positions
 from pipelines.core.learning.optimizers import adamw
 from pipelines.core.learning.schedules import warmup_cosine
 from pipelines.core.learning.training import Step, train
@@ -85,22 +85,29 @@ class Mixed:
         return BATCH_SIZE * self.text.context
 
     def __call__(self, step: int) -> Batch:
-        """The batch of the step `step` (from 0), both tensors (B, T)."""
+        """The batch of the step `step` (from 0), all tensors (B, T)."""
         import torch
 
         parts = [self.text(step)] + ([self.conversations(step)] if self.conversations else [])
-        return Batch(torch.cat([part.inputs_BT for part in parts]), torch.cat([part.targets_BT for part in parts]))
+        places = [positions(part.inputs_BT, None) if part.positions_BT is None else part.positions_BT for part in parts]
+        return Batch(
+            torch.cat([part.inputs_BT for part in parts]),
+            torch.cat([part.targets_BT for part in parts]),
+            torch.cat(places),
+        )
 
 
-def mixed(text: Row, conversations: Row, *, context: int, seed: int) -> Mixed:
-    """Half of each batch from `conversations`, unless they are too few for half a batch; the rest from `text`.
+def mixed(text: Row, conversations: Row, *, context: int, seed: int, separator: int | None = None) -> Mixed:
+    """Half of each batch from `conversations`, unless they are too few for it; the rest from `text`.
+
+    `separator` parts the documents of `text`.
 
     Raises:
         ValueError: when `text` is too short for a batch.
     """
     chat = Packed(conversations, context, BATCH_SIZE // 2, seed)
     with_chat = chat.steps_per_epoch > 0
-    packed = Packed(text, context, BATCH_SIZE // 2 if with_chat else BATCH_SIZE, seed)
+    packed = Packed(text, context, BATCH_SIZE // 2 if with_chat else BATCH_SIZE, seed, separator)
     if packed.steps_per_epoch < 1:
         raise ValueError(f"{len(text):,} tokens do not fill one batch, which needs {packed.smallest_row:,}")
     return Mixed(text=packed, conversations=chat if with_chat else None)
@@ -144,15 +151,15 @@ def distil(
     device = student.device
     steps = max(1, max_tokens // batches.tokens_per_step)
 
-    def logits(model: Any, ids_BT: "Tensor") -> Any:
+    def logits(model: Any, batch: Batch) -> Any:
+        places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            return model(input_ids=ids_BT, use_cache=False).logits
+            return model(input_ids=batch.inputs_BT.to(device), position_ids=places_BT, use_cache=False).logits
 
     def loss(batch: Batch) -> "Tensor":
-        ids_BT = batch.inputs_BT.to(device)
         with torch.no_grad():
-            teacher_BTV = logits(teacher, ids_BT)
-        return distillation_loss(logits(student, ids_BT), teacher_BTV, batch.targets_BT.to(device), temperature)
+            teacher_BTV = logits(teacher, batch)
+        return distillation_loss(logits(student, batch), teacher_BTV, batch.targets_BT.to(device), temperature)
 
     student.train()
     yield from train(

@@ -78,8 +78,9 @@ def next_token_loss(
     import torch
     from torch.nn import functional
 
+    places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
     with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-        logits_BTV = model(input_ids=batch.inputs_BT.to(device), use_cache=False).logits
+        logits_BTV = model(input_ids=batch.inputs_BT.to(device), position_ids=places_BT, use_cache=False).logits
     return functional.cross_entropy(
         logits_BTV.flatten(0, 1).float(), batch.targets_BT.to(device).flatten(), reduction="sum" if sum_up else "mean"
     )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipelines.core.learning import attention
+from pipelines.core.learning import attention, batches
 
 
 def model(kv_heads=4):
@@ -72,3 +72,18 @@ def test_the_choice_is_not_saved_with_the_model(tmp_path):
     attention.use_fastest(made, device=torch.device("cpu"), context=20)
     made.save_pretrained(tmp_path)
     assert LlamaForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+
+
+def test_packed_documents_do_not_see_each_other_in_either_attention():
+    made = model()
+    ids = torch.randint(2, 50, (2, 20))
+    ids[0, 7] = ids[1, 3] = ids[1, 12] = 1
+    places = batches.positions(ids, 1)
+    alone = made(input_ids=ids[:1, 7:]).logits
+    assert not torch.allclose(made(input_ids=ids).logits[:1, 7:], alone, atol=1e-3)
+    fused = made(input_ids=ids, position_ids=places, use_cache=False).logits
+    torch.testing.assert_close(fused[:1, 7:], alone, rtol=1e-4, atol=1e-5)
+    attention.use_fastest(made, device=torch.device("cpu"), context=20)
+    torch.testing.assert_close(
+        made(input_ids=ids, position_ids=places, use_cache=False).logits, fused, rtol=1e-4, atol=1e-5
+    )

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.core.learning import batches
 from pipelines.core.learning.batches import Packed, windows
 
 
@@ -51,7 +53,7 @@ def test_the_smallest_row_holds_exactly_one_batch(missing, steps):
 def test_windows_ask_every_token_once_in_order_after_the_one_before_it(length, context, batch_size, limit):
     row = np.arange(1000, 1000 + length, dtype=np.uint16)
     asked, read = [], []
-    for inputs, targets in windows(row, context=context, batch_size=batch_size, start_token=1, limit=limit):
+    for inputs, targets, _ in windows(row, context=context, batch_size=batch_size, start_token=1, limit=limit):
         assert inputs.shape[1] == context
         assert inputs.shape[0] <= batch_size
         covered = targets != -100
@@ -59,3 +61,26 @@ def test_windows_ask_every_token_once_in_order_after_the_one_before_it(length, c
         read += inputs[covered].tolist()
     assert asked == row[:limit].tolist()
     assert read == [1, *asked[:-1]]
+
+
+def test_positions_begin_anew_at_each_document():
+    ids = torch.tensor([[5, 6, 1, 5, 6], [1, 5, 1, 1, 5]])
+    assert batches.positions(ids, 1).tolist() == [[0, 1, 0, 1, 2], [0, 1, 0, 0, 1]]
+    assert batches.positions(ids, None).tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+@given(st.lists(st.integers(1, 30), min_size=12, max_size=40), st.integers(1, 20), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_a_row_begins_with_the_first_document_that_opens_in_its_block(lengths, context, seed):
+    row = np.arange(1000, 1000 + sum(lengths), dtype=np.uint16)
+    opens = np.cumsum([0, *lengths[:-1]])
+    marked = row.copy()
+    marked[opens] = 0
+    for step in range(Packed(row, context, 1, seed).steps_per_epoch):
+        start = int(Packed(row, context, 1, seed)(step).inputs_BT[0, 0]) - 1000
+        inputs, targets, places = Packed(marked, context, 1, seed, separator=0)(step)
+        within = opens[(opens >= start) & (opens < start + context) & (opens + context < len(row))]
+        begin = int(within[0]) if len(within) else start
+        assert inputs[0].tolist() == marked[begin : begin + context].tolist()
+        assert targets[0].tolist() == marked[begin + 1 : begin + context + 1].tolist()
+        assert places.equal(batches.positions(inputs, 0))
