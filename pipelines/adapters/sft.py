@@ -139,6 +139,9 @@ def train(
         )
         trainable = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
         trainer.train()
+        trainer.accelerator.unwrap_model(
+            trainer.model, keep_fp32_wrapper=False
+        )  # it computes in half precision till then
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if stop():
@@ -180,11 +183,12 @@ def _trainer_class() -> Any:
             causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
             if return_outputs or inputs["input_ids"].device.type != "cpu" or not _has_plain_head(causal.config):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            hidden_BTD = causal.base_model(inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
             labels_BT = inputs["labels"][:, 1:]
             asked_BT = labels_BT != -100
-            logits_NV = causal.get_output_embeddings()(hidden_BTD[asked_BT]).float()
-            total = torch.nn.functional.cross_entropy(logits_NV, labels_BT[asked_BT], reduction="sum")
+            with self.accelerator.autocast():
+                hidden_BTD = causal.base_model(inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
+                logits_NV = causal.get_output_embeddings()(hidden_BTD[asked_BT])
+            total = torch.nn.functional.cross_entropy(logits_NV.float(), labels_BT[asked_BT], reduction="sum")
             return total / (asked_BT.sum() if num_items_in_batch is None else num_items_in_batch)
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -35,7 +35,7 @@ def train(tokenizer, examples, batches, **options):
         examples,
         batches,
         options.pop("schedule", SCHEDULE),
-        precision=torch.float32,
+        precision=options.pop("precision", torch.float32),
         on_step=steps.append,
         **options,
     )
@@ -79,6 +79,29 @@ def test_the_step_on_a_cpu_is_that_of_trl(tokenizer, examples, monkeypatch):
     theirs, _ = train(tokenizer, examples, [[0, 1, 2, 3]] * 3)
     for name, weight in ours.model.state_dict().items():
         assert torch.allclose(weight, theirs.model.state_dict()[name], atol=2e-5), name
+
+
+@pytest.mark.parametrize("adapter", [None, sft.lora(rank=2, alpha=4, dropout=0.0)])
+def test_the_steps_are_in_half_precision_and_the_model_that_comes_out_is_not(tokenizer, examples, adapter, monkeypatch):
+    import torch
+    from torch.nn import functional
+
+    seen = []
+    linear = functional.linear
+
+    def watched(inputs, weight, bias=None):
+        result = linear(inputs, weight, bias)
+        seen.append(result.dtype)
+        return result
+
+    monkeypatch.setattr(functional, "linear", watched)
+    trained, _ = train(tokenizer, examples, [[0, 1, 2, 3]], precision=torch.bfloat16, adapter=adapter)
+    assert set(seen) == {torch.bfloat16}
+    seen.clear()
+    with torch.inference_mode():
+        trained.model(torch.tensor([examples[0].input_ids]))
+    assert set(seen) == {torch.float32}
+    assert {weight.dtype for weight in trained.model.parameters()} == {torch.float32}
 
 
 def test_a_trained_model_answers_left_padded_prompts(tokenizer, examples):
