@@ -1,6 +1,7 @@
 """The instruction mixture: task weights, batches of like length, replayed pretraining text."""
 
 import hashlib
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,22 +33,30 @@ class Example:
 def passes(records: Sequence[Record], weights: Mapping[str, float], epochs: float, seed: int) -> Iterator[list[Record]]:
     """Resample `records` by task and give them in passes, each record at most once in a pass.
 
-    A record of a task with weight w is seen w * epochs times; where that is not whole, the fraction is the chance
-    of one more, drawn from the record's id, so that it does not depend on the other records. Records about one
-    context stay together, in a fresh order in every pass, so that no task always comes first in a conversation.
+    An epoch shows a record of a task with weight w so many times; where w is not whole, the fraction is the chance of
+    one more, drawn from the record's id, so that it does not depend on the other records. Where `epochs` is not whole,
+    the fraction is the chance that a context comes once more, with all its records: a story read for one question costs
+    as much as a story read for eight. Records about one context stay together, in a fresh order in every pass, so that
+    no task always comes first in a conversation.
     """
-    wanted = [_times(record, weights.get(record["task"], 1.0) * epochs, seed) for record in records]
-    for number in range(max(wanted, default=0)):
-        kept = [record for record, times in zip(records, wanted, strict=True) if times > number]
-        yield [
-            record
-            for context, group in groupby(kept, key=lambda record: record.get("context", ""))
-            for record in _shuffled(list(group), f"{seed}:{number}:{context}")
+    for epoch in range(math.ceil(epochs)):
+        wanted = [
+            _times(weights.get(record["task"], 1.0), f"{seed}:{epoch}:weight:{record['id']}")
+            if epoch < int(epochs) or _times(epochs % 1, f"{seed}:epochs:{record.get('context') or record['id']}")
+            else 0
+            for record in records
         ]
+        for number in range(max(wanted, default=0)):
+            kept = [record for record, times in zip(records, wanted, strict=True) if times > number]
+            yield [
+                record
+                for context, group in groupby(kept, key=lambda record: record.get("context", ""))
+                for record in _shuffled(list(group), f"{seed}:{epoch}:{number}:{context}")
+            ]
 
 
-def _times(record: Record, weight: float, seed: int) -> int:
-    return int(weight) + (_fraction(f"{seed}:{record['id']}") < weight % 1)
+def _times(weight: float, key: str) -> int:
+    return int(weight) + (_fraction(key) < weight % 1)
 
 
 def _fraction(key: str) -> float:

@@ -32,6 +32,21 @@ def test_a_fractional_weight_shows_about_that_share():
     assert sum(asked) / len(asked) == pytest.approx(1.5, abs=0.12)
 
 
+def test_half_an_epoch_shows_half_of_the_stories_each_with_all_its_records():
+    counts = seen({}, 0.5)
+    stories = {record["id"].split("-")[0] for record in RECORDS}
+    shown = {name.split("-")[0] for name in counts}
+    assert len(shown) / len(stories) == pytest.approx(0.5, abs=0.12)
+    assert counts == Counter(record["id"] for record in RECORDS if record["id"].split("-")[0] in shown)
+
+
+def test_another_epoch_draws_the_fraction_of_a_weight_anew():
+    counts = seen({"summarisation": 0.5}, 2.0)
+    told = [counts[record["id"]] for record in RECORDS if record["task"] == "summarisation"]
+    assert set(told) == {0, 1, 2}
+    assert sum(told) / len(told) == pytest.approx(1.0, abs=0.15)
+
+
 def test_a_record_is_never_twice_in_one_pass_and_stories_stay_together():
     for resampled in mixture.passes(RECORDS, {"question_answering": 2.5}, 2.0, 7):
         ids = [record["id"] for record in resampled]
