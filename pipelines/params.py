@@ -149,6 +149,9 @@ class Model(Section):
     initializer_range: Rate
     """Standard deviation of the first weights. At 0.02, the custom of large models, a model of this width begins with
     attention that hardly tells its tokens apart, and learns to copy several times later."""
+    value_output_correlation: Annotated[float, Field(ge=0, le=1)]
+    """Correlation of the first output weights of attention with its value weights; 0: none, as is the custom. With it
+    a head begins by copying what it sees."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -1,5 +1,6 @@
 """The model that is trained from scratch."""
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,10 +10,17 @@ if TYPE_CHECKING:
 
 
 def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrainedModel":
-    """A Llama (Touvron et al. 2023, arXiv:2302.13971) with random weights from torch's generator, in float32."""
+    """A Llama (Touvron et al. 2023, arXiv:2302.13971) with random weights from torch's generator, in float32.
+
+    Each head's output matrix correlates with the transpose of its value matrix: what a head reads at another position
+    it then writes in the directions in which the residual stream holds it, which is copying. In the spirit of mimetic
+    initialisation (Trockman and Kolter 2023, arXiv:2305.09828), which gives first weights the structure that trained
+    ones have.
+    """
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocab_size,
             hidden_size=shape.hidden_size,
@@ -28,3 +36,9 @@ def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrained
             pad_token_id=pad,
         )
     )
+    share = shape.value_output_correlation
+    with torch.no_grad():
+        for layer in model.model.layers:
+            output = layer.self_attn.o_proj.weight
+            output.mul_(math.sqrt(1 - share**2)).add_(layer.self_attn.v_proj.weight.T, alpha=share)
+    return model

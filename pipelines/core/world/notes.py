@@ -74,6 +74,18 @@ _FEELS_NOW: Final = (
     "By evening {x} was {mood}.",
     "In the end {x} felt {mood}.",
 )
+_STILL_FEELS: Final = (
+    "{x} still feels {mood}.",
+    "How does {x} feel? Still {mood}.",
+    "{x} went to bed {mood}.",
+    "Nobody was as {mood} as {x}.",
+)
+_LOOKS: Final = (
+    "The {o} looks {look}.",
+    "The {o} is still {look}.",
+    "How does the {o} look? It is {look}.",
+    "You know the {o} when you see it: it is {look}.",
+)
 _LOST: Final = (
     "{x} lost the {o} {at}.",
     "{x} left the {o} {at}.",
@@ -182,7 +194,8 @@ class _Register:
             place = choose(self.rng, self.lexicon.places)
             return [self._stand(name, place, _WENT), self._stand(name, place, _AT_NOW)]
         name = choose(self.rng, list(self.feelings))
-        return [self.say(_FEELS_NOW, x=name, mood=choose(self.rng, MOODS))]
+        self.feelings[name] = choose(self.rng, MOODS)
+        return [self.say(_FEELS_NOW, x=name, mood=self.feelings[name])]
 
     def lay_down(self) -> list[str]:
         """Somebody leaves a thing behind."""
@@ -193,13 +206,17 @@ class _Register:
         return [self.say(_LOST, x=name, o=noun, at=at), self.say(_LIES, o=noun, at=at)]
 
     def recap(self) -> list[str]:
-        """Who has what in the end."""
+        """Who has what in the end, who is where and feels how, and how things look."""
         facts = [self.say(_HAS_NOW, x=name, o=noun) for noun, name in self.holders.items()]
         facts += [
             self.say(_AT_NOW, x=name, at=f"{place.preposition} the {place.noun}")
             for name, place in self.whereabouts.items()
             if self.rng.random() < 0.5
         ]
+        facts += [
+            self.say(_STILL_FEELS, x=name, mood=mood) for name, mood in self.feelings.items() if self.rng.random() < 0.5
+        ]
+        facts += [self.say(_LOOKS, o=item.noun, look=item.look) for item in self.items if self.rng.random() < 0.5]
         self.rng.shuffle(facts)
         return facts
 
