@@ -79,6 +79,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
                 learning_rate=settings.learning_rate,
                 warmup_share=settings.warmup_share,
                 seed=params.seed,
+                turn_length_exponent=settings.turn_length_exponent,
             ),
             precision=precision,
             adapter=sft.lora(**settings.lora.model_dump()) if settings.method == "lora" else None,

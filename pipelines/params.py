@@ -232,6 +232,9 @@ class Finetuning(Section):
     """Longest conversation in tokens; longer ones are left out and counted."""
     max_turns: Positive
     """Instructions about one text are joined into conversations of at most this many turns."""
+    turn_length_exponent: Annotated[float, Field(ge=0, le=1)]
+    """A token of a turn with n tokens weighs n to the power of minus this in the loss. 0 is the mean over tokens, where
+    stories drown answers of one word; 1 the mean over turns; 0.5 between."""
     task_weights: dict[str, float]
     """Task -> share of its records kept (above 1: repeated). A task that is not named has weight 1."""
     replay_share: Annotated[float, Field(ge=0, lt=1)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.learning import attention, optimizers
+from pipelines.core.learning.mixture import IGNORED
 from pipelines.errors import Preempted, TrainingError
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Schedule:
     warmup_share: float
     """Share of the steps with rising learning rate."""
     seed: int
+    turn_length_exponent: float = 0.0
+    """A token of a turn with n tokens in the loss weighs n to the power of minus this: 0 is the mean over tokens, 1 the
+    mean over turns, 0.5 the square averaging of InternVL 2.5 (Chen et al. 2024, arXiv:2412.05271, section 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,7 @@ def train(
             ],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.planned = batches
+        trainer.planned, trainer.exponent = batches, schedule.turn_length_exponent
         trainer.optimizer = optimizers.build(
             schedule.optimizer, trainer.model, weight_decay=0.0, learning_rate=schedule.learning_rate
         )
@@ -151,6 +155,18 @@ def train(
     return Trained(model=trained.eval(), trainable_parameters=trainable)
 
 
+def turn_weights(asked_BT: "torch.Tensor", exponent: float) -> "torch.Tensor":
+    """The weight n ** -exponent for each token of a run of n asked tokens, 0 elsewhere; (B, T), float32."""
+    import torch
+
+    first_BT = asked_BT & ~torch.nn.functional.pad(asked_BT, (1, 0))[:, :-1]
+    run_N = first_BT.flatten().cumsum(0)[asked_BT.flatten()] - 1
+    lengths_N = torch.bincount(run_N)[run_N] if len(run_N) else run_N
+    weights_BT = torch.zeros(asked_BT.shape, device=asked_BT.device)
+    weights_BT[asked_BT] = lengths_N.float() ** -exponent
+    return weights_BT
+
+
 def _trainer_class() -> Any:
     import torch
     from torch.utils.data import DataLoader
@@ -166,6 +182,7 @@ def _trainer_class() -> Any:
         """
 
         planned: Sequence[Sequence[int]] = ()
+        exponent = 0.0
 
         def get_train_dataloader(self) -> Any:
             loader = DataLoader(
@@ -181,15 +198,21 @@ def _trainer_class() -> Any:
         ) -> Any:
             inner = self.accelerator.unwrap_model(model)
             causal = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-            if return_outputs or inputs["input_ids"].device.type != "cpu" or not _has_plain_head(causal.config):
+            plain = _has_plain_head(causal.config)
+            trl_does = inputs["input_ids"].device.type != "cpu" or not plain
+            if return_outputs or (trl_does and not self.exponent):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             labels_BT = inputs["labels"][:, 1:]
-            asked_BT = labels_BT != -100
+            asked_BT = labels_BT != IGNORED
             with self.accelerator.autocast():
-                hidden_BTD = causal.base_model(inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
-                logits_NV = causal.get_output_embeddings()(hidden_BTD[asked_BT])
-            total = torch.nn.functional.cross_entropy(logits_NV.float(), labels_BT[asked_BT], reduction="sum")
-            return total / (asked_BT.sum() if num_items_in_batch is None else num_items_in_batch)
+                if plain:
+                    hidden_BTD = causal.base_model(inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
+                    logits_NV = causal.get_output_embeddings()(hidden_BTD[asked_BT])
+                else:
+                    logits_NV = causal(inputs["input_ids"], use_cache=False).logits[:, :-1][asked_BT]
+            weights_N = turn_weights(asked_BT, self.exponent)[asked_BT]
+            losses_N = torch.nn.functional.cross_entropy(logits_NV.float(), labels_BT[asked_BT], reduction="none")
+            return (losses_N * weights_N).sum() / weights_N.sum()
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             Trainer.log(self, logs, start_time)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from pipelines.adapters import sft
@@ -59,6 +61,27 @@ def test_the_loss_is_the_mean_over_the_tokens_asked_whatever_the_padding(tokeniz
     _, steps = train(tokenizer, examples, [list(range(12))])
     assert steps[0].loss == pytest.approx(masked_loss(fixtures.tiny_model(tokenizer), examples), rel=1e-4)
     assert steps[0].tokens == sum(len(example.input_ids) for example in examples)
+
+
+def test_a_turn_of_n_tokens_weighs_n_to_the_power_of_one_minus_the_exponent():
+    import torch
+
+    asked = torch.tensor([[1, 0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0, 1]]).bool()
+    lengths = torch.tensor([[1, 0, 4, 4, 4, 4, 0], [2, 2, 0, 0, 0, 0, 1]])
+    for exponent in (0.0, 0.5, 1.0):
+        expected = torch.where(asked, lengths.clamp(min=1).float() ** -exponent, 0.0)
+        torch.testing.assert_close(sft.turn_weights(asked, exponent), expected)
+    assert sft.turn_weights(torch.zeros(2, 3).bool(), 0.5).sum() == 0
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_with_the_exponent_one_the_loss_is_the_mean_over_turns(tokenizer, examples, plain, monkeypatch):
+    monkeypatch.setattr(sft, "_has_plain_head", lambda _config: plain)
+    schedule = replace(SCHEDULE, turn_length_exponent=1.0)
+    _, steps = train(tokenizer, examples, [[1, 5, 11]], schedule=schedule)
+    model = fixtures.tiny_model(tokenizer)
+    each = [masked_loss(model, [examples[row]]) for row in (1, 5, 11)]
+    assert steps[0].loss == pytest.approx(sum(each) / 3, rel=1e-4)
 
 
 def test_the_batches_are_those_that_were_planned_in_their_order(tokenizer, examples):
