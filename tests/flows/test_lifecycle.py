@@ -147,6 +147,9 @@ def test_a_fault_of_the_code_shows_its_traceback_and_not_prefects(checkout: Path
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_stage_and_all_that_was_started(checkout: Path, number: int, code: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and children inherit
     (checkout / "behaviour").write_text("ingestion hang")
     child = subprocess.Popen(
         toy.command("run"),
