@@ -17,7 +17,7 @@ SETTINGS = {
     "max_length": 200,
     "learning_rate": 0.01,
     "epochs": 8.0,
-    "replay": 0.2,
+    "replay_share": 0.2,
     "batch_size": 8,
     "evaluation_records": 30,
     "max_new_tokens": 16,
@@ -65,7 +65,7 @@ def test_the_curve_has_one_row_a_step_and_the_rate_rises_and_falls(trained):
 
 def test_the_asked_share_of_the_tokens_is_replayed_text(trained):
     _, report = trained
-    assert report.num_replayed_tokens / report.num_tokens == pytest.approx(SETTINGS["replay"], abs=0.01)
+    assert report.num_replayed_tokens / report.num_tokens == pytest.approx(SETTINGS["replay_share"], abs=0.01)
 
 
 def test_the_saved_model_is_a_plain_folder_that_answers(trained):
