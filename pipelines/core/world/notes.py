@@ -162,17 +162,23 @@ class _Register:
         for item in self.items:
             self.holders[item.noun] = choose(self.rng, self.names)
             full = article(f"{item.look} {item.noun}")
-            facts.append(self.say(
+            fact = self.say(
                 _HAS, x=self.holders[item.noun], o=item.noun, look=item.look, an_o=full, An_o=full.capitalize(),
-            ))  # fmt: skip
+            )  # fmt: skip
+            facts.append(self._again(fact, _LOOKS, o=item.noun, look=item.look))
         for name in self.names:
             if self.rng.random() < 0.7:
                 facts.append(self._stand(name, choose(self.rng, self.lexicon.places), _AT))
             if self.rng.random() < 0.4:
                 self.feelings[name] = choose(self.rng, MOODS)
-                facts.append(self.say(_FEELS, x=name, mood=self.feelings[name]))
+                fact = self.say(_FEELS, x=name, mood=self.feelings[name])
+                facts.append(self._again(fact, _STILL_FEELS, x=name, mood=self.feelings[name]))
         self.rng.shuffle(facts)
         return facts
+
+    def _again(self, fact: str, phrases: tuple[str, ...], **slots: str) -> str:
+        """The fact, and now and then the same at once in other words: near recalls are learnt before far ones."""
+        return f"{fact} {self.say(phrases, **slots)}" if self.rng.random() < 0.4 else fact
 
     def _stand(self, name: str, place: Place, phrases: tuple[str, ...]) -> str:
         self.whereabouts[name] = place

@@ -33,3 +33,13 @@ def test_a_feeling_is_recalled_as_it_was_last_said():
             if name in sentence and (found := re.search(rf"\b(?P<mood>{moods})\b", sentence))
         ]
         assert told[-1] == mood
+
+
+def test_some_things_and_feelings_are_recalled_at_once_and_some_later():
+    looks = [
+        (before.rstrip(), noun, look)
+        for pattern in (r"The (\w+) looks (\w+)\.", r"How does the (\w+) look\? It is (\w+)\.")
+        for before, (noun, look) in sentences(pattern)
+    ]
+    at_once = [look in re.split(r"(?<=[.?])\s", before)[-1] for before, _, look in looks]
+    assert 0.2 < sum(at_once) / len(at_once) < 0.95
