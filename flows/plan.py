@@ -1,6 +1,5 @@
 """`moteur plan`: what a run will cost, before it runs."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,9 +15,10 @@ from pipelines.core.judging import budgets
 from pipelines.params import Params
 
 GEMM = (
-    "import time, torch; n=1024; a=torch.randn(n,n).to(torch.{dtype}); b=torch.randn(n,n).to(torch.{dtype}); a@b\n"
+    "import time, torch; from pipelines.adapters import device; n=1024\n"
+    "a, b = torch.randn(2, n, n, device=device.prepare(0, {threads})).to(device.precision('{precision}')); a@b\n"
     "s=time.perf_counter(); k=0\n"
-    "while time.perf_counter()-s<1.0: a@b; k+=1\n"
+    "while time.perf_counter()-s<1.0: (a@b)[0,0].item(); k+=1\n"
     "print(2*n**3*k/(time.perf_counter()-s))"
 )
 """Measured in a process of its own, for flows never import torch: FLOP/s of a large matrix product."""
@@ -112,14 +112,11 @@ def _cost(name: str, planned: tuple[float, float] | None, before: ledger.Entry |
 
 def gemm_speed(params: Params) -> float | None:
     """FLOP/s of a matrix product in the dtype of training, measured for a second; None when torch does not start."""
-    dtype = "float32" if params.pretraining.precision == "float32" else "bfloat16"
-    threads = str(params.threads or len(os.sched_getaffinity(0)))
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", GEMM.format(dtype=dtype)],
+        [sys.executable, "-c", GEMM.format(threads=params.threads, precision=params.pretraining.precision)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": threads},
     )
     return float(done.stdout) if done.returncode == 0 else None
 

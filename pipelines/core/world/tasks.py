@@ -58,7 +58,8 @@ class Question:
     answer: str
 
 
-# Kind of question -> (what answers it, wordings). Answers: X and Y are names, o a thing, p a place, look a look.
+# Kind of question -> (what answers it, wordings). Answers: X and Y are names, o a thing, p a place; look and mood are
+# what they say.
 _QUESTIONS: Final = MappingProxyType(
     {
         "who_had": ("X", ("Who had the {o} at first?", "Who had the {o} in the beginning?")),
@@ -118,6 +119,7 @@ _QUESTIONS: Final = MappingProxyType(
         "where_map": ("p", ("Where did the map lead?", "Which place was on the map?")),
         "where_start": ("p", ("Where was {X} at the start?", "Where does the story begin?", "Where was {X} first?")),
         "what_look": ("look", ("What was the {o} like?", "Which word describes the {o}?", "How did the {o} look?")),
+        "how_felt": ("mood", ("How did {X} feel in the end?", "How does {X} feel now?", "What did {X} feel at last?")),
         "who_has_now": ("X", ("Who has the {o} now?", "Who had the {o} in the end?", "With whom is the {o} now?")),
         "what_has_now": ("o", ("What does {X} have now?", "Which thing did {X} have in the end?")),
         "where_is_now": ("p", ("Where is {X} now?", "Where was {X} in the end?")),
@@ -174,6 +176,7 @@ _EVENT_QUESTIONS: Final = MappingProxyType(
         "stage": ("who_sang", "where_sang"),
         "promise": ("where_meet",),
         "go_both": ("where_map",),
+        "feel": ("how_felt",),
     }
 )
 
@@ -266,7 +269,7 @@ def questions(story: Story, text: str, rng: random.Random) -> list[Question]:
     for event in story.events:
         for kind in _EVENT_QUESTIONS.get(event.kind, ()):
             slots = {"X": event.actor.name, "Y": event.other.name, "o": event.item.noun, "p": event.place.noun}
-            add(kind, slots)
+            add(kind, {**slots, "mood": event.mood})
     for item in story.items:
         if _word(f"{item.look} {item.noun}").search(text):
             add("what_look", {"look": item.look, "o": item.noun})

@@ -11,6 +11,7 @@ from pipelines.core.world.narration import narrate, split_sentences
 from pipelines.core.world.phrases import EVENT_PHRASES, FEELING_PHRASES, REASON_PHRASES
 from pipelines.core.world.plots import EVERY_PLOT, PLOTS
 from pipelines.core.world.simulation import simulate
+from pipelines.core.world.tasks import questions
 
 
 def _many(season, num):
@@ -97,6 +98,18 @@ def test_the_last_feeling_told_of_the_main_character_is_the_mood():
     for story, _ in _many("home", 300):
         main = [e for e in story.events if e.kind == "feel" and e.actor == story.characters[0]]
         assert main[-1].mood == story.mood
+
+
+def test_who_is_asked_about_in_the_end_felt_what_was_told_last_of_them():
+    asked = 0
+    for seed, (story, text) in enumerate(_many("home", 300)):
+        last = {event.actor.name: event.mood for event in story.events if event.kind == "feel"}
+        for question in questions(story, text, random.Random(seed)):
+            if question.kind == "how_felt":
+                names = [name for name in last if name in question.text]
+                assert [last[name] for name in names] == [question.answer]
+                asked += 1
+    assert asked > 300
 
 
 def test_splitting_into_sentences_loses_nothing_and_keeps_quotations_whole():
