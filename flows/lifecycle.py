@@ -98,15 +98,16 @@ def run(plan: Plan, say: Say) -> None:
             say(f"[{number}/{len(plan.pipeline.nodes)}] {node.name}: {node.description}")
             step.with_options(name=node.name, task_run_name=node.name)(node.name)
 
-    with _ending_on_sigterm(), _fed(), _recorded(plan):
-        _start_server()
-        try:
-            lifecycle()
-        except BaseException as error:
-            if plan.stops:
-                raise SystemExit(plan.stops[0]) from error
-            raise
-        _record(plan.run, "artifact", path=report.write().as_posix())
+    with _ending_on_sigterm():
+        _start_server()  # alone: MLflow's first start would slow it down, and nothing waits for MLflow
+        with _fed(), _recorded(plan):
+            try:
+                lifecycle()
+            except BaseException as error:
+                if plan.stops:
+                    raise SystemExit(plan.stops[0]) from error
+                raise
+            _record(plan.run, "artifact", path=report.write().as_posix())
 
 
 def _settle_prefect() -> None:

@@ -146,6 +146,9 @@ class Model(Section):
     """Longest sequence in tokens."""
     tie_embeddings: bool
     """Input and output embeddings share their weights."""
+    rope_theta: Annotated[float, Field(gt=1)]
+    """Base of the rotary positions (Su et al. 2021, arXiv:2104.09864): the slowest pair of a head turns once in about
+    six times as many tokens."""
     initializer_range: Rate
     """Standard deviation of the first weights. At 0.02, the custom of large models, a model of this width begins with
     attention that hardly tells its tokens apart, and learns to copy several times later."""

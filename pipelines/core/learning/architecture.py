@@ -30,6 +30,7 @@ def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrained
             num_key_value_heads=shape.num_heads,
             max_position_embeddings=shape.context,
             tie_word_embeddings=shape.tie_embeddings,
+            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
             initializer_range=shape.initializer_range,
             bos_token_id=None,
             eos_token_id=eos,

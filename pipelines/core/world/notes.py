@@ -168,7 +168,8 @@ class _Register:
             facts.append(self._again(fact, _LOOKS, o=item.noun, look=item.look))
         for name in self.names:
             if self.rng.random() < 0.7:
-                facts.append(self._stand(name, choose(self.rng, self.lexicon.places), _AT))
+                place = choose(self.rng, self.lexicon.places)
+                facts.append(self._again(self._stand(name, place, _AT), _AT_NOW, x=name, **_standing(place)))
             if self.rng.random() < 0.4:
                 self.feelings[name] = choose(self.rng, MOODS)
                 fact = self.say(_FEELS, x=name, mood=self.feelings[name])
@@ -182,8 +183,7 @@ class _Register:
 
     def _stand(self, name: str, place: Place, phrases: tuple[str, ...]) -> str:
         self.whereabouts[name] = place
-        at = f"{place.preposition} the {place.noun}"
-        return self.say(phrases, x=name, at=at, At=at.capitalize(), to=f"to the {place.noun}")
+        return self.say(phrases, x=name, **_standing(place))
 
     def change(self) -> list[str]:
         """One change of state, and what holds after it."""
@@ -215,7 +215,7 @@ class _Register:
         """Who has what in the end, who is where and feels how, and how things look."""
         facts = [self.say(_HAS_NOW, x=name, o=noun) for noun, name in self.holders.items()]
         facts += [
-            self.say(_AT_NOW, x=name, at=f"{place.preposition} the {place.noun}")
+            self.say(_AT_NOW, x=name, **_standing(place))
             for name, place in self.whereabouts.items()
             if self.rng.random() < 0.5
         ]
@@ -225,6 +225,11 @@ class _Register:
         facts += [self.say(_LOOKS, o=item.noun, look=item.look) for item in self.items if self.rng.random() < 0.5]
         self.rng.shuffle(facts)
         return facts
+
+
+def _standing(place: Place) -> dict[str, str]:
+    at = f"{place.preposition} the {place.noun}"
+    return {"at": at, "At": at.capitalize(), "to": f"to the {place.noun}"}
 
 
 def write_note(

@@ -14,6 +14,7 @@ def made(**changes):
         "context": 32,
         "tie_embeddings": True,
         "initializer_range": 0.05,
+        "rope_theta": 500.0,
         "value_output_correlation": 0.7,
     }
     torch.manual_seed(0)
@@ -44,3 +45,8 @@ def test_a_head_that_sees_one_token_begins_by_writing_that_token():
 def test_one_seed_gives_one_model():
     first, second = made().state_dict(), made().state_dict()
     assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+def test_the_base_of_the_positions_is_the_one_asked_for():
+    frequencies = made(rope_theta=100.0).model.rotary_emb.inv_freq
+    assert frequencies.tolist() == pytest.approx([100.0 ** (-2 * pair / 16) for pair in range(8)])

@@ -22,6 +22,7 @@ SHAPE = Model(
     context=64,
     tie_embeddings=True,
     initializer_range=0.02,
+    rope_theta=10_000.0,
     value_output_correlation=0.0,
 )
 VOCAB = 300
