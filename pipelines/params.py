@@ -149,6 +149,12 @@ class Model(Section):
     rope_theta: Annotated[float, Field(gt=1)]
     """Base of the rotary positions (Su et al. 2021, arXiv:2104.09864): the slowest pair of a head turns once in about
     six times as many tokens."""
+    attention_bias: bool
+    """Add trained biases to queries, keys, values and outputs of attention: a head can then look at a fixed distance
+    whatever the tokens are."""
+    previous_token_heads: Annotated[int, Field(ge=0)]
+    """Heads of the first layer that begin by looking at the token before: with what they write a later layer finds what
+    stood beside a word, which is how a model copies (Olsson et al. 2022, arXiv:2209.11895). Needs attention_bias."""
     initializer_range: Rate
     """Standard deviation of the first weights. At 0.02, the custom of large models, a model of this width begins with
     attention that hardly tells its tokens apart, and learns to copy several times later."""
@@ -162,6 +168,20 @@ class Model(Section):
             raise ValueError(
                 f"model.hidden_size is {self.hidden_size}, which {self.num_heads} heads do not divide into even"
                 " parts: change model.num_heads or model.hidden_size in params.yaml"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _heads_can_look_back(self) -> Self:
+        if self.previous_token_heads > self.num_heads:
+            raise ValueError(
+                f"model.previous_token_heads is {self.previous_token_heads}, but a layer has {self.num_heads} heads:"
+                " lower the first or raise model.num_heads in params.yaml"
+            )
+        if self.previous_token_heads and not self.attention_bias:
+            raise ValueError(
+                f"model.previous_token_heads is {self.previous_token_heads}, but without biases no head can look at a"
+                " place: set model.attention_bias to true, or model.previous_token_heads to 0, in params.yaml"
             )
         return self
 
