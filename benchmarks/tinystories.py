@@ -132,7 +132,7 @@ def _ours(settings: argparse.Namespace, data: Data) -> Row:
     precision = device.precision("auto")
     shape = Model(
         hidden_size=192, num_layers=6, num_heads=6, intermediate_size=512, context=512, tie_embeddings=True,
-        rope_theta=500, attention_bias=True, previous_token_heads=1, initializer_range=0.08,
+        rope_theta=500, attention_bias=True, look_back=[1], initializer_range=0.08,
         value_output_correlation=0.7,
     )  # fmt: skip
     model = llama(shape, vocab_size=VOCAB, eos=data.end, pad=data.pad).to(where)

@@ -152,9 +152,10 @@ class Model(Section):
     attention_bias: bool
     """Add trained biases to queries, keys, values and outputs of attention: a head can then look at a fixed distance
     whatever the tokens are."""
-    previous_token_heads: Annotated[int, Field(ge=0)]
-    """Heads of the first layer that begin by looking at the token before: with what they write a later layer finds what
-    stood beside a word, which is how a model copies (Olsson et al. 2022, arXiv:2209.11895). Needs attention_bias."""
+    look_back: list[Positive]
+    """Heads of the first layer, one for each distance, that begin by looking at the token so many places before: with
+    what they write a later layer finds what stood beside a word, which is how a model copies (Olsson et al. 2022,
+    arXiv:2209.11895). Needs attention_bias."""
     initializer_range: Rate
     """Standard deviation of the first weights. At 0.02, the custom of large models, a model of this width begins with
     attention that hardly tells its tokens apart, and learns to copy several times later."""
@@ -173,15 +174,15 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _heads_can_look_back(self) -> Self:
-        if self.previous_token_heads > self.num_heads:
+        if len(self.look_back) > self.num_heads:
             raise ValueError(
-                f"model.previous_token_heads is {self.previous_token_heads}, but a layer has {self.num_heads} heads:"
-                " lower the first or raise model.num_heads in params.yaml"
+                f"model.look_back asks {len(self.look_back)} heads, but a layer has {self.num_heads}: shorten it, or"
+                " raise model.num_heads, in params.yaml"
             )
-        if self.previous_token_heads and not self.attention_bias:
+        if self.look_back and not self.attention_bias:
             raise ValueError(
-                f"model.previous_token_heads is {self.previous_token_heads}, but without biases no head can look at a"
-                " place: set model.attention_bias to true, or model.previous_token_heads to 0, in params.yaml"
+                f"model.look_back is {self.look_back}, but without biases no head can look at a place: set"
+                " model.attention_bias to true, or model.look_back to [], in params.yaml"
             )
         return self
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipelines.params import Model
 
 LOOK_BACK_MARGIN = 4.0
-"""By how much the score of the token before exceeds those of its neighbours in a head that begins by looking there."""
+"""By how much a head that begins by looking back scores the token it looks at above the neighbours of that token."""
 
 
 def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrainedModel":
@@ -48,17 +48,17 @@ def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrained
             output = layer.self_attn.o_proj.weight
             output.mul_(math.sqrt(1 - share**2)).add_(layer.self_attn.v_proj.weight.T, alpha=share)
         first = model.model.layers[0].self_attn
-        for head in range(shape.previous_token_heads):
-            _look_back(first, head, model.model.rotary_emb.inv_freq)
+        for head, distance in enumerate(shape.look_back):
+            _look_back(first, head, distance, model.model.rotary_emb.inv_freq)
     return model
 
 
-def _look_back(attention: Any, head: int, frequencies_F: "Tensor") -> None:
-    """Make one head see the token before, whatever the tokens are, by its biases alone.
+def _look_back(attention: Any, head: int, distance: int, frequencies_F: "Tensor") -> None:
+    """Make one head see the token `distance` places before, whatever the tokens are, by its biases alone.
 
     Rotary positions turn pair f of a query at i and a key at j by f's frequency times i and j, so the biases' share of
-    the score is the sum over f of cos(frequency (i - j) - phase): with the frequency itself for a phase it peaks at
-    i - j = 1. The weights of queries and keys begin small, or the tokens would drown it.
+    the score is the sum over f of cos(frequency (i - j) - phase): with frequency times distance for a phase it peaks at
+    i - j = distance. The weights of queries and keys begin small, or the tokens would drown it.
     """
     import torch
 
@@ -66,7 +66,7 @@ def _look_back(attention: Any, head: int, frequencies_F: "Tensor") -> None:
     rows = slice(head * width, (head + 1) * width)
     drop = (1 - torch.cos(frequencies_F)).sum().item()
     height = math.sqrt(LOOK_BACK_MARGIN * math.sqrt(width) / drop)
-    phase_F = -frequencies_F
+    phase_F = -distance * frequencies_F
     attention.q_proj.bias[rows] = height * torch.cat([torch.cos(phase_F), torch.sin(phase_F)])
     attention.k_proj.bias[rows] = height * torch.cat([torch.ones_like(phase_F), torch.zeros_like(phase_F)])
     attention.q_proj.weight[rows] *= 0.1

@@ -16,7 +16,7 @@ def made(**changes):
         "initializer_range": 0.05,
         "rope_theta": 500.0,
         "attention_bias": True,
-        "previous_token_heads": 0,
+        "look_back": [],
         "value_output_correlation": 0.7,
     }
     torch.manual_seed(0)
@@ -63,20 +63,20 @@ def attention_of(model, layer=0):
 
 
 @pytest.mark.parametrize("base", [500.0, 10_000.0])
-def test_the_heads_asked_for_begin_by_looking_at_the_token_before_and_the_others_do_not(base):
-    weights = attention_of(made(previous_token_heads=2, rope_theta=base))
-    before = weights.diagonal(offset=-1, dim1=1, dim2=2).mean(dim=1)
-    assert (before[:2] > 0.8).all()
-    assert (before[2:] < 0.3).all()
+def test_the_heads_asked_for_begin_by_looking_so_far_back_and_the_others_do_not(base):
+    weights = attention_of(made(look_back=[1, 3], rope_theta=base))
+    for head, distance in enumerate((1, 3)):
+        assert weights[head].diagonal(offset=-distance).mean() > 0.8
+        assert (weights[2:].diagonal(offset=-distance, dim1=1, dim2=2).mean(dim=1) < 0.3).all()
 
 
 def test_only_the_first_layer_begins_by_looking_back():
-    second = attention_of(made(previous_token_heads=4), layer=1)
+    second = attention_of(made(look_back=[1, 1, 1, 1]), layer=1)
     assert (second.diagonal(offset=-1, dim1=1, dim2=2).mean(dim=1) < 0.3).all()
 
 
 def test_a_model_without_such_heads_has_the_same_weights_as_ever():
-    plain, looking = made().state_dict(), made(previous_token_heads=1).state_dict()
+    plain, looking = made().state_dict(), made(look_back=[1]).state_dict()
     changed = {name for name, weight in plain.items() if not torch.equal(weight, looking[name])}
     assert changed == {
         f"model.layers.0.self_attn.{part}" for part in ("q_proj.bias", "q_proj.weight", "k_proj.bias", "k_proj.weight")

@@ -24,7 +24,7 @@ SHAPE = Model(
     initializer_range=0.02,
     rope_theta=10_000.0,
     attention_bias=False,
-    previous_token_heads=0,
+    look_back=[],
     value_output_correlation=0.0,
 )
 VOCAB = 300
