@@ -182,7 +182,8 @@ def instruction_records(source: TalesSource, split: str, count: int) -> Iterator
     Args:
         source: Which tales; `labels` and `format` count here.
         split: One of `SPLITS`.
-        count: Number of stories; each gives four to six questions, a mood and one or two further tasks.
+        count: Number of stories; each gives seven to nine questions, its mood in two wordings and one or two further
+            tasks.
 
     Raises:
         ValueError: The split is unknown.

@@ -452,7 +452,9 @@ def instructions(
     labels: str = "standard",
     source: str = "tales",
 ) -> list[Instruction]:
-    """What can be asked about one story: four to six questions, its mood, and one or two further tasks.
+    """What can be asked about one story: seven to nine questions, its mood in two wordings, one or two further tasks.
+
+    Short answers are cheap: a story is read once for all of them.
 
     Args:
         story: The facts.
@@ -473,12 +475,13 @@ def instructions(
         gold = {"task": task, **gold}
         made.append(Instruction(f"{id_prefix}-{len(made)}", task, context, prompt, completion, source, gold))
 
-    for question in questions(story, text, rng)[: choose(rng, (4, 5, 6))]:
+    for question in questions(story, text, rng)[: choose(rng, (7, 8, 9))]:
         prompt = choose(rng, _QUESTION_FRAMES).format(q=question.text)
         gold: dict[str, Any] = {"answer": question.answer, "question": question.kind}
         add("question_answering", text, prompt, question.answer, gold)
     mood = story.mood if labels == "standard" else story.other_mood
-    add("mood", text, choose(rng, _MOOD_PROMPTS), mood, {"answer": mood, "classes": list(MOODS)})
+    for prompt in rng.sample(_MOOD_PROMPTS, 2):
+        add("mood", text, prompt, mood, {"answer": mood, "classes": list(MOODS)})
     first = int(rng.random() * len(_FURTHER))
     picked = [first, (first + 1 + int(rng.random() * (len(_FURTHER) - 1))) % len(_FURTHER)]
     for index in picked[: choose(rng, (1, 2))]:
