@@ -1,4 +1,4 @@
-"""Who is champion: the aliases are moved here and nowhere else, one move at a time, and a crash never leaves two or none.
+"""Who is champion: the aliases are moved here and nowhere else, one move at a time, and a crash never leaves two of it.
 
 MLflow moves one alias with one write and has nothing that moves three together. So a move first writes down what it is
 about to do (the journal, on the disk before the first alias), then does it, then enters it in the history, and then

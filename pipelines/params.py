@@ -513,7 +513,7 @@ class Infra(Section):
     requests: Positive
     """Requests, one after the other, whose time is taken; deployment.prompts in turn."""
     max_load_seconds: Rate
-    """From the folder on disk to a model that answers, libraries imported before."""
+    """From the folder on disk to a model in memory."""
     max_p99_seconds: Rate
     """99th percentile of the time of a request (promotion.max_new_tokens at most)."""
     max_memory_mib: Positive

@@ -365,6 +365,9 @@ def _in_order(values: Mapping[str, float], ids: Sequence[str]) -> list[float] | 
     return kept if found and len(kept) == len(found) else None
 
 
+MIN_TEXTS = 10
+"""A task asked about fewer texts than this counts in the mean only: the bootstrap of so few proves what is chance."""
+
 INCOMPLETE = "an example has no valid score for champion or challenger, so they cannot be compared"
 
 
@@ -402,10 +405,12 @@ def _each_task(pairs: Pairs | None, exam: Exam, margin: float, confidence: float
         early, late = ([side[row] for row in rows] for side in pairs)
         change = mean(late) - mean(early)
         texts = [exam.questions[row].text for row in rows]
-        surely = change < 0
-        if surely and len(set(texts)) > 1:
-            surely = comparison.difference(early, late, texts, seed=seed, confidence=level).high < 0
-        failed = change < -margin and surely
+        few = len(set(texts)) < MIN_TEXTS
+        failed = (
+            change < -margin
+            and not few
+            and comparison.difference(early, late, texts, seed=seed, confidence=level).high < 0
+        )
         yield Rule(
             group="quality",
             name=name,
@@ -413,7 +418,8 @@ def _each_task(pairs: Pairs | None, exam: Exam, margin: float, confidence: float
             limit=limit,
             passed=not failed,
             words=f"{task} {mean(late):.4f}, {change:+.4f} beside the champion over {count} examples"
-            + (f": a significant fall by more than {margin:g}" if failed else ""),
+            + (f": a significant fall by more than {margin:g}" if failed else "")
+            + (", too few texts to be judged alone" if few else ""),
         )
 
 
