@@ -156,10 +156,10 @@ def reigns(entries: Sequence[Entry]) -> list[Reign]:
         if entry.action in LIVE:
             moment = max(entry.moment, events[-1][0]) if events else entry.moment
             events.append((moment, entry))
-    ends = [moment for moment, _ in events[1:]]
+    ends: list[datetime | None] = [moment for moment, _ in events]
     return [
         Reign(version=entry.to_version, start=start, end=end, entry=entry)
-        for (start, entry), end in zip(events, [*ends, None], strict=True)
+        for (start, entry), end in zip(events, [*ends[1:], None][: len(events)], strict=True)
     ]
 
 

@@ -92,7 +92,8 @@ def _reaching(uri: str) -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, ConnectionError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ResourceError(
-            f"the registry at {_without_password(uri)} does not do what is asked ({type(error).__name__}: {text})."
+            f"the registry at {_without_password(uri)} does not do what is asked ({type(error).__name__}:"
+            f" {_without_password(text)})."
             " Nothing was promoted. Start MLflow, or correct MLFLOW_TRACKING_URI, and run the command again."
         ) from None
 
