@@ -111,9 +111,9 @@ def store(objects: Path, md5: str, content: bytes) -> None:
 
 
 def exam(folder: Path) -> Path:
-    """An exam of forty stories in a file."""
-    fixtures.write_records(folder / "validated", stories=160)
-    exams.draw(folder / "validated", folder / exams.NAME, examples_per_task=100, documents=40)
+    """An exam of eighty stories in a file."""
+    fixtures.write_records(folder / "validated", stories=320)
+    exams.draw(folder / "validated", folder / exams.NAME, examples_per_task=200, documents=40)
     return folder / exams.NAME
 
 

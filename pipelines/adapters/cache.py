@@ -156,8 +156,8 @@ def mend(root: Path, faults: list[Fault]) -> list[Fault]:
             _put(content, fault.file)
     left = [fault for fault in faults if _fault(objects, fault.item)]
     if left and _remotes(root):
-        for path in sorted({fault.item.path.split("/")[0] for fault in left} | {fault.item.path for fault in left}):
-            _fetch(root, path)
+        for stage in sorted({fault.item.stage for fault in left}):
+            _fetch(root, stage)
         left = [fault for fault in left if _fault(objects, fault.item)]
     return left
 
@@ -190,7 +190,7 @@ def _remotes(root: Path) -> bool:
     return bool(Config(str((root / ".dvc").resolve()), validate=False).get("core", {}).get("remote"))
 
 
-def _fetch(root: Path, path: str) -> None:
+def _fetch(root: Path, stage: str) -> None:
     subprocess.run(  # noqa: S603  DVC of this environment
-        [sys.executable, "-m", "dvc", "fetch", path], cwd=root, capture_output=True, check=False
+        [sys.executable, "-m", "dvc", "fetch", stage], cwd=root, capture_output=True, check=False
     )
