@@ -50,16 +50,35 @@ def small(folder: Path, name: str, figures: Mapping[str, Any] = FIGURES) -> Path
 
 
 def real(folder: Path, *, seed: int, figures: Mapping[str, Any] = FIGURES, broken: bool = False) -> Path:
-    """A release that can be loaded and asked: a tiny Llama with random weights; `broken`: weights without sense."""
-    tokenizer = fixtures.tiny_tokenizer([record["text"] for record in fixtures.corpus_records(40)])
+    """A release that can be loaded and asked: a tiny Llama that has read stories; `broken`: and forgot them all."""
+    records = fixtures.corpus_records(200, seed=9)
+    tokenizer = fixtures.tiny_tokenizer([record["text"] for record in records])
     model = fixtures.tiny_model(tokenizer, seed=seed)
+    _train(model, tokenizer, [record["text"] for record in records])
     if broken:
-        for weight in model.parameters():
-            weight.data *= 40
+        for weight in model.model.layers.parameters():
+            weight.data = weight.data.flip(0)
     release.save_quantised(model, tokenizer, folder)
     files.write_json(folder / "figures.json", figures)
     release.write_manifest(folder, format=1, name=f"tiny {seed}")
     return folder
+
+
+def _train(model: Any, tokenizer: Any, texts: list[str], steps: int = 40) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    row = tokenizer(" ".join(texts))["input_ids"]
+    ids_BT = torch.tensor(row[: len(row) // 32 * 32]).view(-1, 32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(steps):
+        batch_BT = ids_BT[torch.randint(len(ids_BT), (16,))]
+        optimizer.zero_grad()
+        loss = model(input_ids=batch_BT, labels=batch_BT).loss
+        loss.backward()
+        optimizer.step()
+        assert torch.isfinite(loss), step
+    model.eval()
 
 
 def workspace(root: Path, bundle: Path, **promotion: Any) -> Path:

@@ -52,7 +52,7 @@ def folder(root: Path) -> Path:
     named = settings.get("cache", {}).get("dir")
     if named is None:
         return root / ".dvc" / "cache" / "files" / "md5"
-    return (root / ".dvc" / named) / "files" / "md5"
+    return root / ".dvc" / str(named) / "files" / "md5"
 
 
 def outs(root: Path) -> list[Item]:

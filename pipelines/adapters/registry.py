@@ -75,6 +75,7 @@ def _keep_mlflow_quiet() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }.items():
         os.environ.setdefault(name, value)
@@ -137,6 +138,7 @@ class Registry:
                 source=f"runs:/{run}/{FOLDER}",
                 run_id=run,
                 tags={name: str(value)[:MAX_TAG_CHARACTERS] for name, value in {**tags, **known}.items()},
+                await_creation_for=0,
             )
         return _version(made)
 

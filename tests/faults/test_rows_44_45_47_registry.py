@@ -21,7 +21,7 @@ def found(request, tmp_path_factory) -> Registry:
     if request.param == "server":
         return registry.open_registry(request.getfixturevalue("mlflow_uri"), root=root)
     (root / State.MLFLOW_DATABASE).parent.mkdir()
-    shutil.copy2(request.getfixturevalue("mlflow_template"), root / State.MLFLOW_DATABASE)
+    shutil.copy2(request.getfixturevalue("database"), root / State.MLFLOW_DATABASE)
     with pytest.MonkeyPatch.context() as patched:
         patched.delenv("MLFLOW_TRACKING_URI", raising=False)
         return registry.open_registry(root=root)
@@ -239,3 +239,25 @@ def test_a_registry_that_is_down_is_a_sentence_without_the_password(tmp_path, mo
     with pytest.raises(ResourceError, match="Nothing was promoted") as caught:
         down.aliases()
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_release_goes_live_and_back_again(found, tmp_path, monkeypatch):
+    """The whole way in this registry; only the exam is not really sat."""
+    from flows import history, promotion, succession
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", found.uri)
+    for alias in found.aliases():
+        found.set_alias(alias, None)
+    root, sit = tmp_path / "workspace", releases.sitting(1.0)
+    for name in ("old", "new"):
+        bundle = releases.small(tmp_path / name, f"{tmp_path.name} {name}")
+        if name == "old":
+            releases.workspace(root, bundle)
+        else:
+            releases.put(root, bundle)
+        assert promotion.promote(root, examine=sit, say=lambda _: None).moved
+    old, new = (entry.to_version for entry in history.read(root))
+    assert found.aliases() == {"champion": new, "previous_champion": old}
+    assert promotion.rollback(root, why="a test").version == old
+    assert found.aliases() == {"champion": old}
+    succession.loadable(found, old)
