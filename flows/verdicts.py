@@ -17,7 +17,7 @@ from flows.history import Entry, Reign
 REFUSED = 7
 """Exit code of a promotion that the gate refused."""
 
-GROUPS = {"lineage": "is it what was recorded", "quality": "is it good", "service": "is it usable"}
+GROUPS = {"lineage": "Is it what was recorded?", "quality": "Is it good?", "service": "Is it usable?"}
 
 
 def promote(root: Path, *, version: int | None, who: str | None, why: str, again: bool) -> int:
@@ -40,26 +40,22 @@ def _line(console: Console, text: str) -> None:
 
 
 def table(verdict: Mapping[str, Any]) -> Table:
-    """Every rule: whether it was met, in words, and the limit."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "rule", "in words", "limit"):
-        shown.add_column(name, overflow="fold")
-    group = ""
-    for rule in verdict["rules"]:
-        if rule["group"] != group:
-            group = rule["group"]
-            shown.add_row("", f"[bold]{GROUPS[group]}[/bold]", "", "")
-        state = "[green]pass[/green]" if rule["passed"] else "[red]FAIL[/red]"
-        shown.add_row(state, _plain(rule["name"]), _plain(rule["words"]), _plain(_short(rule["limit"])))
+    """Every rule in words, and whether it was met, by what it asks."""
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column()
+    shown.add_column(overflow="fold")
+    for group, title in GROUPS.items():
+        rules = [rule for rule in verdict["rules"] if rule["group"] == group]
+        met = sum(rule["passed"] for rule in rules)
+        shown.add_row("", f"[bold]{title}[/bold] {met} of {len(rules)}")
+        for rule in rules:
+            state = "[green]pass[/green]" if rule["passed"] else "[red]FAIL[/red]"
+            shown.add_row(state, _plain(rule["words"]))
     return shown
 
 
 def _plain(text: str) -> str:
     return text.replace("[", "\\[")
-
-
-def _short(limit: str) -> str:
-    return f"{limit[:12]}..." if len(limit) == 64 else limit
 
 
 def rollback(root: Path, *, to: int | None, who: str | None, why: str) -> None:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from flows import history, succession
 from pipelines.adapters import cache, files, release
-from pipelines.adapters.registry import ALIASES, Registry, open_registry
+from pipelines.adapters.registry import ALIASES, Registry, is_made, open_registry
 from pipelines.artifacts import Artifact
 from pipelines.errors import ArtifactError
 
@@ -110,21 +112,24 @@ def _history(root: Path, champion: int | None) -> list[Finding]:
 
 def show(root: Path, *, mend: bool, every: bool) -> int:
     """Look at everything, print it, and return how many things are bad."""
-    from rich.console import Console
-
     console = Console(highlight=False)
-    findings = workspace(root, mend=mend)
-    found = open_registry(root=root)
-    with succession.holding(root):
-        if done := succession.recover(found, root):
-            console.print(done, markup=False, soft_wrap=True)
-    findings += registry(found, root, every=every)
-    for finding in findings:
-        if finding.bad:
-            console.print(f"bad   {finding.bad}", style="red", markup=False, soft_wrap=True)
-            console.print(f"      mend: {finding.remedy}", markup=False, soft_wrap=True)
-        else:
-            console.print(f"good  {finding.place}", markup=False, soft_wrap=True)
-    bad = sum(bool(finding.bad) for finding in findings)
+    bad = sum(_say(console, finding) for finding in workspace(root, mend=mend))
+    if is_made(root):
+        found = open_registry(root=root)
+        with succession.holding(root):
+            if done := succession.recover(found, root):
+                console.print(done, markup=False, soft_wrap=True)
+        bad += sum(_say(console, finding) for finding in registry(found, root, every=every))
+    else:
+        _say(console, Finding(place="registry: nothing has been registered yet", bad=""))
     console.print("Everything is as it was recorded." if not bad else f"{bad} bad. Nothing is promoted meanwhile.")
     return bad
+
+
+def _say(console: Console, finding: Finding) -> bool:
+    if finding.bad:
+        console.print(f"bad   {finding.bad}", style="red", markup=False, soft_wrap=True)
+        console.print(f"      mend: {finding.remedy}", markup=False, soft_wrap=True)
+    else:
+        console.print(f"good  {finding.place}", markup=False, soft_wrap=True)
+    return bool(finding.bad)

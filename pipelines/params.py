@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipelines.errors import ParamsError
 
@@ -475,6 +475,16 @@ class Floor(Section):
     """Smallest value that passes."""
     at_most: float | None = None
     """Largest value that passes."""
+
+    @field_validator("figure", mode="before")
+    @classmethod
+    def _is_known(cls, value: Any) -> Any:
+        known = get_args(Figure)
+        if value not in known:
+            close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise ValueError(f"promotion.floors: there is no figure {value!r}; {meant}")
+        return value
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:

@@ -67,6 +67,11 @@ def open_registry(uri: str | None = None, *, root: Path) -> "Registry":
         return Registry(client, where, (root / State.MLFLOW_ARTIFACTS).resolve())
 
 
+def is_made(root: Path) -> bool:
+    """False where nothing can have been registered: no server is named, and there is no database yet."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / State.MLFLOW_DATABASE).exists()
+
+
 def _keep_mlflow_quiet() -> None:
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -204,7 +204,7 @@ def test_the_commands_say_what_they_did(root, good, capsys):
 def test_the_verdict_is_shown_rule_by_rule(root, told, capsys):
     Console(width=160).print(verdicts.table(told[1].verdict))
     shown = capsys.readouterr().out
-    assert all(rule["name"] in shown for rule in told[1].verdict["rules"])
+    assert all(" ".join(rule["words"].split()[:6]) in shown for rule in told[1].verdict["rules"])
     assert shown.count("FAIL") == sum(not rule["passed"] for rule in told[1].verdict["rules"])
 
 
@@ -212,7 +212,7 @@ def test_the_command_ends_with_7_when_a_release_is_refused(root, broken):
     done = toy.moteur(root, "promote", str(broken), "--why", "once more")
     assert done.returncode == verdicts.REFUSED, done.stderr
     assert f"Version {broken} is refused." in done.stdout
-    assert "is it good" in done.stdout
+    assert "Is it good?" in done.stdout
 
 
 def test_a_command_without_a_server_is_a_sentence(root):
