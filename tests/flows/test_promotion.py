@@ -208,10 +208,11 @@ def test_the_verdict_is_shown_rule_by_rule(root, told, capsys):
     assert shown.count("FAIL") == sum(not rule["passed"] for rule in told[1].verdict["rules"])
 
 
-def test_the_command_ends_with_7_when_a_release_is_refused(root, broken):
-    done = toy.moteur(root, "promote", str(broken), "--why", "once more")
+def test_the_command_ends_with_7_when_a_release_is_refused(root):
+    version = found(root).register(releases.small(root.parent / "unasked too", "unasked too"), {}).number
+    done = toy.moteur(root, "promote", str(version), "--why", "nobody asked it")
     assert done.returncode == verdicts.REFUSED, done.stderr
-    assert f"Version {broken} is refused." in done.stdout
+    assert f"Version {version} is refused." in done.stdout
     assert "Is it good?" in done.stdout
 
 
