@@ -7,7 +7,7 @@ and takes seconds. Examining takes minutes and holds no lock, so that a rollback
 has changed meanwhile, the comparison is made again with the new one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -338,10 +338,11 @@ def rollback(
         if of is not None and champion != of:
             words = f"Version {champion} is champion, not {of}: nothing was rolled back."
             return Outcome(version=champion, moved=False, words=words, entry=None)
-        target = found.version(_target(found, root, champion, to))
+        entries = history.read(root)
+        target = found.version(_target(found, entries, champion, to))
         if target.number == champion:
             return Outcome(version=champion, moved=False, words=f"Version {champion} is champion already.", entry=None)
-        _refuse_ungated(target)
+        _refuse_ungated(target, entries)
         event = succession.entry(
             target,
             "rollback",
@@ -351,18 +352,18 @@ def rollback(
             verdict=target.tags.get("gate.words", ""),
             verdict_sha256=target.tags.get("gate.verdict_sha256", ""),
         )
-        previous = succession.earlier(history.read(root), _withdrawn(found) | {champion, target.number})
+        previous = succession.earlier(entries, _withdrawn(found) | {champion, target.number})
         written = succession.restore(found, root, event, previous=previous)
     words = f"Version {target.number} is champion again; version {champion} is withdrawn."
     return Outcome(version=target.number, moved=True, words=words, entry=written)
 
 
-def _target(found: Registry, root: Path, champion: int, to: int | None) -> int:
+def _target(found: Registry, entries: Sequence[Entry], champion: int, to: int | None) -> int:
     if to is not None:
         return to
     previous = found.aliases().get("previous_champion")
     if previous is None or previous == champion:
-        previous = succession.earlier(history.read(root), _withdrawn(found) | {champion})
+        previous = succession.earlier(entries, _withdrawn(found) | {champion})
     if previous is None:
         raise ArtifactError(
             f"version {champion} has no predecessor to go back to: name one that passed the gate,"
@@ -375,8 +376,10 @@ def _withdrawn(found: Registry) -> set[int]:
     return {version.number for version in found.versions() if version.tags.get(WITHDRAWN)}
 
 
-def _refuse_ungated(target: Version) -> None:
-    if target.tags.get("gate.verdict") != "passed":
+def _refuse_ungated(target: Version, entries: Sequence[Entry]) -> None:
+    """A version that was live once may come back, whatever the gate says of it beside a later one."""
+    was_live = any(reign.version == target.number for reign in history.reigns(entries))
+    if target.tags.get("gate.verdict") != "passed" and not was_live:
         raise ArtifactError(
             f"version {target.number} never passed the gate, so it cannot go live by a rollback: `moteur promote"
             f" {target.number}` asks the gate."

@@ -121,7 +121,8 @@ def crown(registry: Registry, root: Path, event: Entry) -> Entry:
         steps.insert(0, Step(alias="previous_champion", version=event.from_version))
     if aliases.get("challenger") == event.to_version:
         steps.append(Step(alias="challenger", version=None))
-    return _do(registry, root, Move(entry=event, before=aliases, steps=tuple(steps)))
+    tags = _pardoned(registry, event.to_version)
+    return _do(registry, root, Move(entry=event, before=aliases, steps=tuple(steps), tags=tags))
 
 
 def restore(registry: Registry, root: Path, event: Entry, *, previous: int | None) -> Entry:
@@ -136,17 +137,15 @@ def restore(registry: Registry, root: Path, event: Entry, *, previous: int | Non
         steps.append(Step(alias="previous_champion", version=previous))
     if aliases.get("challenger") in (event.from_version, event.to_version) and "challenger" in aliases:
         steps.append(Step(alias="challenger", version=None))
-    tags = {event.from_version: {WITHDRAWN: f"{event.time[:16]} UTC by {event.who}: {event.why}"}}
-    return _do(
-        registry,
-        root,
-        Move(
-            entry=event,
-            before=aliases,
-            steps=tuple(steps),
-            tags={number: values for number, values in tags.items() if number is not None},
-        ),
-    )
+    tags = _pardoned(registry, event.to_version)
+    if event.from_version is not None:
+        tags[event.from_version] = {WITHDRAWN: f"{event.time[:16]} UTC by {event.who}: {event.why}"}
+    return _do(registry, root, Move(entry=event, before=aliases, steps=tuple(steps), tags=tags))
+
+
+def _pardoned(registry: Registry, version: int) -> dict[int, dict[str, str]]:
+    """The mark of a version that was rolled back is taken off when it is made champion all the same."""
+    return {version: {WITHDRAWN: ""}} if registry.version(version).tags.get(WITHDRAWN) else {}
 
 
 def _prepared(registry: Registry, root: Path, event: Entry) -> dict[str, int]:

@@ -135,7 +135,9 @@ def test_row_36_a_champion_that_does_not_warm_up_is_rolled_back_and_refused_from
     assert "by the server: failed its warm-up" in again.words
     stands = promotion.promote(root, version=version, again=True, examine=releases.sitting(1.0), say=lambda _: None)
     assert stands.moved
+    assert not found(root).version(version).tags["withdrawn"]
     promotion.rollback(root, to=good)
+    assert found(root).version(version).tags["withdrawn"]
 
 
 def test_a_second_rollback_goes_further_back_and_not_forth(root, good):
@@ -154,6 +156,14 @@ def test_a_version_that_never_passed_cannot_come_in_by_a_rollback(root, broken):
         promotion.rollback(root, to=broken)
     with pytest.raises(ArtifactError, match="has no version 9999"):
         promotion.rollback(root, to=9999)
+
+
+def test_a_former_champion_may_come_back_though_it_would_not_pass_today(root, good):
+    version = promoted(root, "better")
+    outcome = promotion.promote(root, version=good, examine=releases.sitting(0.0), say=lambda _: None)
+    assert not outcome.moved
+    assert found(root).version(good).tags["gate.verdict"] == "refused"
+    assert promotion.rollback(root, of=version).version == good
 
 
 def test_an_examination_that_fails_is_a_refusal_with_its_reason(root, good):
