@@ -160,16 +160,17 @@ def test_a_version_that_never_passed_cannot_come_in_by_a_rollback(root, broken):
 
 def test_a_former_champion_may_come_back_though_it_would_not_pass_today(root, good):
     version = promoted(root, "better")
-    outcome = promotion.promote(root, version=good, examine=releases.sitting(0.0), say=lambda _: None)
+    outcome = promotion.promote(root, version=good, examine=dies, say=lambda _: None)
     assert not outcome.moved
     assert found(root).version(good).tags["gate.verdict"] == "refused"
     assert promotion.rollback(root, of=version).version == good
 
 
-def test_an_examination_that_fails_is_a_refusal_with_its_reason(root, good):
-    def dies(folder, paper, params):
-        raise ArtifactError(f"{folder} failed in the sandbox: the process ended with code -11")
+def dies(folder, paper, params):
+    raise ArtifactError(f"{folder} failed in the sandbox: the process ended with code -11")
 
+
+def test_an_examination_that_fails_is_a_refusal_with_its_reason(root, good):
     bundle = releases.small(root.parent / "dies", "dies")
     exam = found(root).fetch_exam(_good(root), root.parent / "dies-exam")
     version = found(root).register(bundle, {}, exam=exam).number
