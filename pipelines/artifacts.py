@@ -54,6 +54,7 @@ class State(StrEnum):
     EFFORT = ".moteur/effort.jsonl"
     MLFLOW_DATABASE = ".moteur/mlflow.db"
     MLFLOW_ARTIFACTS = ".moteur/mlartifacts"
+    PROMOTION = ".moteur/promotion"
     DATA_DOCS = ".moteur/data_docs"
     LOGS = ".moteur/logs"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipelines.errors import ParamsError
 
@@ -446,6 +446,141 @@ class Deployment(Section):
     """Address space of the sandbox process (MiB); the libraries alone take about 4,000."""
 
 
+Figure = Literal[
+    "data_validation.num_contaminated",
+    "data_validation.num_documents",
+    "data_validation.num_rejected",
+    "tokenization.bytes_per_token",
+    "tokenization.mask_audit_errors",
+    "tokenization.round_trip_errors",
+    "pretraining.val_bits_per_byte",
+    "finetuning.exact_match",
+    "finetuning.forgetting",
+    "finetuning.rouge_l",
+    "feedback.annotator_agreement",
+    "feedback.best_reachable_accuracy",
+    "reward_modeling.expected_calibration_error",
+    "reward_modeling.gold_accuracy",
+    "reward_modeling.held_out_accuracy",
+    "reward_modeling.held_out_accuracy_low",
+    "reward_modeling.recovered_share",
+    "reward_modeling.similar_length_accuracy",
+    "ppo.distinct_after",
+    "ppo.finished_after",
+    "ppo.gold_gain",
+    "ppo.gold_gain_low",
+    "ppo.kl",
+    "ppo.reward_gain_low",
+    "evaluation.policy_bits_per_byte",
+    "evaluation.policy_exact_match",
+    "evaluation.policy_exact_match_low",
+    "evaluation.policy_forgetting",
+    "evaluation.policy_rouge_l",
+    "compression.test_bits_per_byte_increase",
+    "compression.test_task_score",
+    "compression.unfinished_share",
+    "compression.empty_share",
+    "exam.bits_per_byte",
+    "exam.task_score",
+]
+"""What a floor may name: `<stage>.<field of its report>`, as the release's figures.json has it, or `exam.` and a figure
+that the gate itself measures on the release."""
+
+
+class Floor(Section):
+    """A limit on one figure of the release; a figure that is missing or no number fails."""
+
+    figure: Figure
+    """Which."""
+    at_least: float | None = None
+    """Smallest value that passes."""
+    at_most: float | None = None
+    """Largest value that passes."""
+
+    @field_validator("figure", mode="before")
+    @classmethod
+    def _is_known(cls, value: Any) -> Any:
+        known = get_args(Figure)
+        if value not in known:
+            close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise ValueError(f"promotion.floors: there is no figure {value!r}; {meant}")
+        return value
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError(
+                f"promotion.floors: {self.figure} has no limit: give at_least or at_most, or remove it, in params.yaml"
+            )
+        return self
+
+
+class Margins(Section):
+    """How much worse than the champion, on the same examples, is as good as equal."""
+
+    task_score: Annotated[float, Field(ge=0)]
+    """Absolute drop of the mean score (exact match or ROUGE-L) over all instructions."""
+    one_task: Annotated[float, Field(ge=0)]
+    """Absolute drop of the score of any one task."""
+    bits_per_byte: Annotated[float, Field(ge=0)]
+    """Relative increase of bits per byte on held-out text."""
+
+
+class RewardVerdict(Section):
+    """What the reward model must be, for a policy that it steered to be promoted."""
+
+    min_accuracy: Share
+    """Lower end of the 95 % interval of its accuracy on held-out pairs; 0.5 is chance."""
+    min_gain_over_length: Annotated[float, Field(ge=-1, le=1)]
+    """Its accuracy less that of preferring the longer response."""
+    max_calibration_error: Share
+    """Largest expected calibration error."""
+
+
+class Infra(Section):
+    """The second blessing: the release must not only be good but usable."""
+
+    requests: Positive
+    """Requests, one after the other, whose time is taken; deployment.prompts in turn."""
+    max_load_seconds: Rate
+    """From the folder on disk to a model in memory."""
+    max_p99_seconds: Rate
+    """99th percentile of the time of a request (promotion.max_new_tokens at most)."""
+    max_memory_mib: Positive
+    """Largest resident memory (MiB) after loading and answering, libraries included."""
+    timeout_seconds: Positive
+    """One release must be examined within this time."""
+    address_space_mib: Positive
+    """Address space of the examining process (MiB); the libraries alone take about 4,000."""
+
+
+class Promotion(Section):
+    """The gate before a release goes live, and what it asks. A missing or undefined figure always fails."""
+
+    examples_per_task: Positive
+    """Test instructions a task on average that champion and challenger answer; they stay with the version."""
+    documents: Positive
+    """Test documents whose likelihood is compared."""
+    max_new_tokens: Positive
+    """Longest answer in tokens."""
+    min_examples: Positive
+    """A smaller exam proves nothing and fails."""
+    min_share_of_last_exam: Share
+    """An exam with fewer instructions or documents than this share of the champion's own exam fails, and so does one
+    that lacks a task of it."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    """Of the one-sided statements "not worse than the champion by more than the margin"."""
+    margins: Margins
+    """Against the champion."""
+    floors: list[Floor]
+    """Against nothing: they hold for the first release too."""
+    reward_model: RewardVerdict
+    """Its own verdict."""
+    infra: Infra
+    """Loads, answers, in time, within memory."""
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -465,6 +600,7 @@ class Params(Section):
     evaluation: Evaluation
     compression: Compression
     deployment: Deployment
+    promotion: Promotion
 
     @model_validator(mode="after")
     def _lengths_fit_the_model(self) -> Self:

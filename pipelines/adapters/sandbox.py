@@ -11,7 +11,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,34 +54,68 @@ def ask(
         ArtifactError: when the release differs from its manifest, is unsafe, cannot be loaded or does not answer.
         ResourceError: when the child needs more time or memory than it may have.
     """
-    request = {
-        "folder": str(folder.resolve()),
-        "prompts": list(prompts),
-        "max_new_tokens": max_new_tokens,
-        "memory_mib": memory_mib,
-    }
+    request = {"folder": str(folder.resolve()), "prompts": list(prompts), "max_new_tokens": max_new_tokens}
+    room = Room(
+        timeout_seconds=timeout_seconds,
+        memory_mib=memory_mib,
+        threads=threads,
+        timeout_key="deployment.timeout_seconds",
+        memory_key="deployment.memory_mib",
+    )
+    return Answers(**converse(__name__, folder, request, room))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a child may use, and the keys of params.yaml that say so."""
+
+    timeout_seconds: float
+    memory_mib: int
+    """Address space."""
+    threads: int | None
+    timeout_key: str
+    memory_key: str
+
+
+def converse(module: str, folder: Path, request: dict[str, Any], room: Room) -> dict[str, Any]:
+    """Start `python -m module` as a child, hand it `request`, and return its reply.
+
+    Args:
+        module: A module of ours whose `main` is `serve`.
+        folder: The release that the child works on, for the errors.
+        request: JSON-able.
+        room: Its limits.
+
+    Raises:
+        ArtifactError: when the child says that something is wrong with the release, or ends without a word.
+        ResourceError: when the child needs more time or memory than it may have.
+    """
     with tempfile.TemporaryDirectory(prefix="moteur-sandbox-") as home:
         child = subprocess.Popen(  # noqa: S603  our own module, our own interpreter
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=home,
-            env=_environment(home, threads or len(os.sched_getaffinity(0))),
+            env=_environment(home, room.threads or len(os.sched_getaffinity(0))),
             start_new_session=True,
             text=True,
             encoding="utf-8",
         )
         try:
-            out, err = child.communicate(json.dumps(request), timeout=timeout_seconds)
+            out, err = child.communicate(
+                json.dumps({**request, "memory_mib": room.memory_mib}), timeout=room.timeout_seconds
+            )
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
             raise ResourceError(
-                f"{folder} did not answer {len(prompts)} prompts within {timeout_seconds:g} s: raise"
-                " deployment.timeout_seconds in params.yaml, or choose a smaller model."
+                f"{folder} was not done within {room.timeout_seconds:g} s: raise {room.timeout_key} in params.yaml,"
+                " or choose a smaller model."
             ) from None
-    return _read(folder, child.returncode, out, err, memory_mib)
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.communicate()
+    return _read(folder, child.returncode, out, err, room)
 
 
 def _environment(home: str, threads: int) -> dict[str, str]:
@@ -107,16 +141,16 @@ def _environment(home: str, threads: int) -> dict[str, str]:
     }
 
 
-def _read(folder: Path, code: int, out: str, err: str, memory_mib: int) -> Answers:
+def _read(folder: Path, code: int, out: str, err: str, room: Room) -> dict[str, Any]:
     try:
         reply = json.loads(out.splitlines()[-1])
     except (IndexError, ValueError):
         reply = {}
-    if "answers" in reply:
-        return Answers(**reply)
+    if reply and "error" not in reply:
+        return dict(reply)
     if code in (-9, 137) or any(sign in f"{reply.get('error', '')}\n{err}" for sign in OUT_OF_MEMORY):
         raise ResourceError(
-            f"{folder} needs more than {memory_mib:,} MiB to be loaded and asked: raise deployment.memory_mib in"
+            f"{folder} needs more than {room.memory_mib:,} MiB to be loaded and asked: raise {room.memory_key} in"
             " params.yaml, or choose a smaller model."
         )
     if "error" in reply:
@@ -125,30 +159,41 @@ def _read(folder: Path, code: int, out: str, err: str, memory_mib: int) -> Answe
     raise ArtifactError(f"{folder} failed in the sandbox: the process ended with code {code}: {last[0]}")
 
 
-def answer(folder: Path, prompts: Sequence[str], max_new_tokens: int) -> dict[str, Any]:
+def answer(request: dict[str, Any]) -> dict[str, Any]:
     """What the child does: verify, load, ask.
 
     Raises:
         ArtifactError: when the release differs from its manifest, is unsafe or cannot be loaded.
+    """
+    folder = Path(request["folder"])
+    enter(folder)
+    from pipelines.adapters import device, release
+    from pipelines.core.learning import decoding
+
+    model, tokenizer = release.load(folder)
+    asked = [decoding.chat_ids(tokenizer, [{"role": "user", "content": prompt}]) for prompt in request["prompts"]]
+    responses = decoding.respond(model, tokenizer, asked, max_new_tokens=request["max_new_tokens"])
+    return {
+        "answers": [response.text for response in responses],
+        "finished": [response.finished for response in responses],
+        "peak_memory_mib": round(device.peak_memory_mib(), 1),
+    }
+
+
+def enter(folder: Path) -> None:
+    """Hash the release and refuse unsafe files, import the libraries, then forbid network and other programs.
+
+    Raises:
+        ArtifactError: when the release differs from its manifest or is unsafe.
     """
     from pipelines.adapters import models, release
 
     if differences := release.verify(folder):
         raise ArtifactError("; ".join(differences))
     models.refuse_unsafe(folder)
-    from pipelines.adapters import device
-    from pipelines.core.learning import decoding
-
+    importlib.import_module("pipelines.core.learning.decoding")
     importlib.import_module("transformers")
     _forbid()
-    model, tokenizer = release.load(folder)
-    asked = [decoding.chat_ids(tokenizer, [{"role": "user", "content": prompt}]) for prompt in prompts]
-    responses = decoding.respond(model, tokenizer, asked, max_new_tokens=max_new_tokens)
-    return {
-        "answers": [response.text for response in responses],
-        "finished": [response.finished for response in responses],
-        "peak_memory_mib": round(device.peak_memory_mib(), 1),
-    }
 
 
 def _forbid() -> None:
@@ -159,8 +204,8 @@ def _forbid() -> None:
     sys.addaudithook(guard)
 
 
-def main() -> NoReturn:
-    """The child: read a request, answer it, exit."""
+def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> NoReturn:
+    """The child: read a request, answer it within the limit on memory, exit."""
     request = json.load(sys.stdin)
     limit = request["memory_mib"] * 2**20
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_CORE):
@@ -170,15 +215,15 @@ def main() -> NoReturn:
         except (ValueError, OSError):
             continue
     try:
-        reply = answer(Path(request["folder"]), request["prompts"], request["max_new_tokens"])
+        reply = answer(request)
     except MoteurError as error:
         reply = {"error": str(error)}
     except Exception as error:
         reply = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(reply, ensure_ascii=False))  # noqa: T201  this is how the child answers
     sys.stdout.flush()
-    sys.exit(0 if "answers" in reply else 1)
+    sys.exit(1 if "error" in reply else 0)
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

@@ -10,6 +10,8 @@ from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
 
 LIMITS = {"max_new_tokens": 4, "timeout_seconds": 120, "memory_mib": 12288, "threads": 1}
 
+ROOM = sandbox.Room(timeout_seconds=1, memory_mib=9, threads=1, timeout_key="a.time", memory_key="a.memory")
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -62,7 +64,7 @@ def test_too_little_time_is_said_with_the_key_that_raises_it(folder):
 )
 def test_however_the_child_ends_the_reason_is_told(tmp_path, code, out, err, kind, message):
     with pytest.raises(kind, match=message):
-        sandbox._read(tmp_path, code, out, err, 9)
+        sandbox._read(tmp_path, code, out, err, ROOM)
 
 
 def test_the_child_inherits_no_secrets_and_may_not_go_online(monkeypatch):

@@ -8,6 +8,7 @@ import typing
 import pytest
 
 from flows import figures
+from pipelines import params
 from tests.contracts import source
 from tests.contracts.test_graph import STAGES, module
 
@@ -68,3 +69,10 @@ def test_a_report_holds_the_promised_keys(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_figures_of_the_closing_table_are_fields_of_the_report(stage: str) -> None:
     assert {field for field, _, _ in figures.FIGURES[stage]} <= set(fields(stage))
+
+
+def test_what_a_floor_of_the_gate_may_name_is_a_number_in_a_report() -> None:
+    numbers = (float, int, float | None, int | None)
+    named = [figure.split(".") for figure in typing.get_args(params.Figure)]
+    assert {stage for stage, _ in named} <= {*STAGES, "exam"}
+    assert not [f"{stage}.{field}" for stage, field in named if stage != "exam" and fields(stage)[field] not in numbers]

@@ -1,5 +1,6 @@
 """The command line: quick, helpful, errors as sentences."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from flows import cli
 from tests.flows import toy
 from tests.flows.examples import ROOT
 
-COMMANDS = ["run", "plan", "status", "report", "chat"]
+COMMANDS = ["run", "plan", "status", "report", "chat", "promote", "rollback", "history", "verify"]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
 
 
@@ -37,7 +38,7 @@ def test_no_flow_brings_in_a_learning_library() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_examples_of_itself(command: str) -> None:
     text = CliRunner().invoke(cli.app, [command, "--help"]).output
-    examples = text.split("Examples:")[1].split("Options:")[0].strip().splitlines()
+    examples = re.split("Arguments:|Options:", text.split("Examples:")[1])[0].strip().splitlines()
     assert all(f"moteur {command}" in line for line in examples)
     assert len(examples) >= 2
 

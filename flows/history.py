@@ -1,0 +1,233 @@
+"""Who put which version live, when, why, and on what verdict: one JSON object a line, only ever appended.
+
+Every line holds the sha256 of the line before it, so that a line that is changed or taken out is noticed
+(`moteur verify`). A line counts when it is whole and on the disk; half a line, left by a crash, is passed over.
+"""
+
+import getpass
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.artifacts import State
+from pipelines.errors import ArtifactError, ParamsError
+
+PATH = State.PROMOTION.path / "history.jsonl"
+
+Action = Literal["promote", "refuse", "rollback", "revert"]
+LIVE: tuple[Action, ...] = ("promote", "rollback")
+"""Actions after which `to_version` is live."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One event."""
+
+    id: str
+    """The same event is never written twice."""
+    time: str
+    """ISO 8601, UTC."""
+    who: str
+    action: Action
+    from_version: int | None
+    """The champion before."""
+    to_version: int
+    """The champion after; of a refusal or reverted move, the version that did not become it."""
+    manifest_sha256: str
+    """Of `to_version`."""
+    why: str
+    verdict: str
+    """What the gate said, in words; empty where nobody asked it."""
+    verdict_sha256: str
+    before: str = ""
+    """SHA-256 of the line before, empty in the first."""
+
+    @property
+    def moment(self) -> datetime:
+        """When, with its time zone."""
+        return datetime.fromisoformat(self.time)
+
+
+def someone(root: Path) -> str:
+    """Who acts: git's user.name, or the login."""
+    try:
+        said = subprocess.run(
+            ["git", "config", "user.name"],  # noqa: S607  the user's git
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    try:
+        return said or getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def append(root: Path, entry: Entry) -> Entry:
+    """Add an entry and bring it to the disk; one with the same id is left as it is. Returns the entry as it stands.
+
+    Call it under the lock of `flows.succession`.
+    """
+    lines, path = list(_lines(root)), root / PATH
+    for _, known in lines:
+        if known.id == entry.id:
+            return known
+    last = lines[-1][0] if lines else b""
+    chained = Entry(**{**asdict(entry), "before": hashlib.sha256(last).hexdigest() if lines else ""})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(chained), ensure_ascii=False) + "\n"
+    with path.open("ab") as file:
+        torn = file.tell() > 0 and not path.read_bytes().endswith(b"\n")
+        file.write((b"\n" if torn else b"") + text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+    return chained
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(root: Path) -> list[Entry]:
+    """Every entry, oldest first."""
+    return [entry for _, entry in _lines(root)]
+
+
+def _lines(root: Path) -> Iterator[tuple[bytes, Entry]]:
+    try:
+        content = (root / PATH).read_bytes()
+    except FileNotFoundError:
+        return
+    for line in content.split(b"\n"):
+        try:
+            yield line, Entry(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def faults(root: Path) -> list[str]:
+    """Where the chain of lines is broken, a sentence each."""
+    found, before = [], b""
+    for number, (line, entry) in enumerate(_lines(root), 1):
+        expected = hashlib.sha256(before).hexdigest() if number > 1 else ""
+        if entry.before != expected:
+            found.append(
+                f"{PATH}: what stood before the entry of {entry.time} ({entry.action} {entry.to_version}) was changed"
+                " or taken out: restore the file from a backup"
+            )
+        before = line
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reign:
+    """A version was live from one event to the next."""
+
+    version: int
+    start: datetime
+    end: datetime | None
+    """None: to this day."""
+    entry: Entry
+
+
+def reigns(entries: Sequence[Entry]) -> list[Reign]:
+    """Who was live from when to when, oldest first.
+
+    The order of the file counts. A clock that was set back does not make time run backwards: an event is not earlier
+    than the one before it.
+    """
+    events: list[tuple[datetime, Entry]] = []
+    for entry in entries:
+        if entry.action in LIVE:
+            moment = max(entry.moment, events[-1][0]) if events else entry.moment
+            events.append((moment, entry))
+    ends: list[datetime | None] = [moment for moment, _ in events]
+    return [
+        Reign(version=entry.to_version, start=start, end=end, entry=entry)
+        for (start, entry), end in zip(events, [*ends[1:], None][: len(events)], strict=True)
+    ]
+
+
+def live_during(found: Sequence[Reign], start: datetime, end: datetime) -> list[Reign]:
+    """The reigns that overlap [start, end), empty ones left out; `start == end` asks about one moment."""
+    last = max(end, start + timedelta(microseconds=1))
+    return [
+        reign
+        for reign in found
+        if reign.start < last and (reign.end is None or (reign.end > start and reign.end > reign.start))
+    ]
+
+
+FORMATS = ("%d %B %Y", "%d %b %Y", "%B %d %Y", "%b %d %Y", "%d.%m.%Y")
+YEARLESS = ("%d %B", "%d %b", "%B %d", "%b %d")
+
+
+def period(text: str, today: date) -> tuple[datetime, datetime]:
+    """The day or moment that `text` means, in the time zone of this machine, as [start, end).
+
+    Reads 2026-03-03, 2026-03-03T14:05 (with or without a zone), 3 March 2026, 3.3.2026, and 3 March: the last one that
+    has been.
+
+    Raises:
+        ParamsError: for anything else.
+    """
+    words = " ".join(text.replace(",", " ").split())
+    if (day := _day(words, today)) is not None:
+        start = datetime.combine(day, time()).astimezone()
+        return start, datetime.combine(day + timedelta(days=1), time()).astimezone()
+    try:
+        moment = datetime.fromisoformat(words)
+    except ValueError:
+        raise ParamsError(f"--at {text}: give a day (2026-03-03, 3 March) or a moment (2026-03-03T14:05)") from None
+    moment = moment if moment.tzinfo else moment.astimezone()
+    return moment, moment
+
+
+def _day(words: str, today: date) -> date | None:
+    try:
+        return date.fromisoformat(words)
+    except ValueError:
+        pass
+    for form in FORMATS:
+        if (found := _parsed(words, form)) is not None:
+            return found
+    for form in YEARLESS:
+        for year in range(today.year, today.year - 8, -1):
+            found = _parsed(f"{words} {year}", f"{form} %Y")
+            if found is not None and found <= today:
+                return found
+    return None
+
+
+def _parsed(words: str, form: str) -> date | None:
+    try:
+        return datetime.strptime(words, form).date()  # noqa: DTZ007  a day has no zone
+    except ValueError:
+        return None
+
+
+def entry_from(values: Any, where: Path) -> Entry:
+    """An entry out of JSON.
+
+    Raises:
+        ArtifactError: when it is none.
+    """
+    try:
+        return Entry(**values)
+    except TypeError as error:
+        raise ArtifactError(f"{where} holds no entry of the history ({error}).") from None

@@ -1,0 +1,418 @@
+"""The model registry in MLflow: releases as numbered versions, and the names of those that matter.
+
+A version is a run of the experiment `moteur-releases` that holds the release as plain files (nothing is ever pickled,
+`log_model` is never called), the exam it was registered with, and its verdicts; and a version of the registered model
+`moteur` whose tags say what it is. A version only comes to be when its copy has been read back and hashed.
+
+The aliases `challenger`, `champion` and `previous_champion` name versions. MLflow moves one alias at a time and has no
+compare-and-set, so only `flows.succession` moves them, behind a lock.
+
+What is fetched is what the manifest names, file by file, and the manifest is what the version's tag says it is: neither
+a listing by the server nor a path in it is trusted.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.adapters import files, models, release, weights
+from pipelines.artifacts import State
+from pipelines.errors import ArtifactError, ResourceError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+MODEL = "moteur"
+EXPERIMENT = "moteur-releases"
+Alias = Literal["champion", "challenger", "previous_champion"]
+ALIASES: tuple[Alias, ...] = ("champion", "challenger", "previous_champion")
+FOLDER, VERDICTS = "release", "verdicts"
+"""Where a version's files lie among the artifacts of its run."""
+
+MANIFEST_TAG, EXAM_TAG = "manifest_sha256", "exam_sha256"
+MAX_TAG_CHARACTERS = 5000
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One release in the registry."""
+
+    number: int
+    manifest_sha256: str
+    """Names the release: the manifest holds the sha256 of every file."""
+    tags: dict[str, str]
+
+
+def open_registry(uri: str | None = None, *, root: Path) -> "Registry":
+    """The registry at `uri`, at MLFLOW_TRACKING_URI, or in the SQLite file below `root`.
+
+    Raises:
+        ResourceError: when it cannot be reached.
+    """
+    database = (root / State.MLFLOW_DATABASE).resolve()
+    where = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
+    _keep_mlflow_quiet()
+    with _reaching(where):
+        from mlflow.tracking import MlflowClient
+
+        database.parent.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=where, registry_uri=where)
+        return Registry(client, where, (root / State.MLFLOW_ARTIFACTS).resolve())
+
+
+def is_made(root: Path) -> bool:
+    """False where nothing can have been registered: no server is named, and there is no database yet."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / State.MLFLOW_DATABASE).exists()
+
+
+def _keep_mlflow_quiet() -> None:
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _reaching(uri: str) -> Iterator[None]:
+    """Turn what the client raises when the server is not there into a sentence."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, ConnectionError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ResourceError(
+            f"the registry at {_without_password(uri)} does not do what is asked ({type(error).__name__}:"
+            f" {_without_password(text)})."
+            " Nothing was promoted. Start MLflow, or correct MLFLOW_TRACKING_URI, and run the command again."
+        ) from None
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", uri)
+
+
+class Registry:
+    """Versions, aliases, files. Every method raises ResourceError when MLflow does not answer."""
+
+    def __init__(self, client: "MlflowClient", uri: str, artifacts: Path) -> None:
+        self._client, self.uri, self._artifacts = client, uri, artifacts
+
+    def register(self, bundle: Path, tags: Mapping[str, str], *, exam: Path | None = None) -> Version:
+        """Copy the release in `bundle` into the registry as a new version; the same release again is the old version.
+
+        Args:
+            bundle: A release as the stage deployment makes it.
+            tags: What is known about it.
+            exam: The file that champions and challengers are examined with.
+
+        Raises:
+            ArtifactError: when the release differs from its manifest, or could run code, or cannot be read back.
+        """
+        digest = check(bundle)
+        known = {MANIFEST_TAG: digest, EXAM_TAG: files.sha256(exam) if exam else ""}
+        with _reaching(self.uri):
+            for version in self.versions():
+                if {name: version.tags.get(name) for name in known} == known and self._readable(version):
+                    return version
+            run = self._client.create_run(self._experiment(), run_name=f"release {digest[:12]}").info.run_id
+            self._client.log_artifacts(run, str(bundle), FOLDER)
+            if exam:
+                self._client.log_artifact(run, str(exam))
+            self._read_back(run, digest)
+            self._client.set_terminated(run, "FINISHED")
+            self._ensure_model()
+            made = self._client.create_model_version(
+                MODEL,
+                source=f"runs:/{run}/{FOLDER}",
+                run_id=run,
+                tags={name: str(value)[:MAX_TAG_CHARACTERS] for name, value in {**tags, **known}.items()},
+                await_creation_for=0,
+            )
+        return _version(made)
+
+    def _readable(self, version: Version) -> bool:
+        with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
+            try:
+                self.fetch(version.number, Path(scratch) / FOLDER)
+            except ArtifactError:
+                return False
+        return True
+
+    def _read_back(self, run: str, digest: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
+            self._copy(run, digest, Path(scratch) / FOLDER, "the copy just made")
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        if found := self._client.get_experiment_by_name(EXPERIMENT):
+            return str(found.experiment_id)
+        place = self._artifacts.as_uri() if self.uri.startswith("sqlite:") else None
+        try:
+            return str(self._client.create_experiment(EXPERIMENT, artifact_location=place))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(self._client.get_experiment_by_name(EXPERIMENT).experiment_id)
+
+    def _ensure_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(MODEL, description="Releases of Moteur, gated by `moteur promote`.")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def versions(self) -> list[Version]:
+        """Every version, oldest first."""
+        with _reaching(self.uri):
+            found: list[Any] = []
+            token = None
+            while True:
+                page = self._client.search_model_versions(f"name='{MODEL}'", max_results=200, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return sorted((_version(one) for one in found), key=lambda version: version.number)
+
+    def version(self, number: int) -> Version:
+        """One version.
+
+        Raises:
+            ArtifactError: when there is none of this number.
+        """
+        return _version(self._model_version(number))
+
+    def _model_version(self, number: int) -> "ModelVersion":
+        from mlflow.exceptions import MlflowException
+
+        with _reaching(self.uri):
+            try:
+                return self._client.get_model_version(MODEL, str(int(number)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        raise ArtifactError(
+            f"the registry at {_without_password(self.uri)} has no version {number}: `moteur history` lists those that"
+            " were live."
+        )
+
+    def aliases(self) -> dict[str, int]:
+        """Alias -> version, of the aliases that are set."""
+        from mlflow.exceptions import MlflowException
+
+        with _reaching(self.uri):
+            try:
+                found = self._client.get_registered_model(MODEL).aliases
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
+        return {name: int(version) for name, version in found.items()}
+
+    def alias(self, name: str) -> Version | None:
+        """The version that `name` points to; None when it points nowhere."""
+        number = self.aliases().get(name)
+        return None if number is None else self.version(number)
+
+    def set_alias(self, name: Alias, number: int | None) -> None:
+        """Point an alias to a version, or to none. Only `flows.succession` does this, behind its lock."""
+        with _reaching(self.uri):
+            if number is None:
+                self._client.delete_registered_model_alias(MODEL, name)
+            else:
+                self._client.set_registered_model_alias(MODEL, name, str(number))
+
+    def set_tag(self, number: int, name: str, value: str) -> None:
+        """Say something about a version; the tags that name its bytes cannot be changed.
+
+        Raises:
+            ValueError: for the sha256 of its manifest or exam.
+        """
+        if name in (MANIFEST_TAG, EXAM_TAG):
+            raise ValueError(f"{name} of a version is fixed when it is registered")
+        with _reaching(self.uri):
+            self._client.set_model_version_tag(MODEL, str(number), name, value[:MAX_TAG_CHARACTERS])
+
+    def fetch(self, version: int, folder: Path) -> Path:
+        """Copy a release out into `folder`, which is replaced, and check every byte of it; return `folder`.
+
+        Raises:
+            ArtifactError: when the copy is missing, or differs from the manifest that was registered (and gated), or
+                could run code.
+        """
+        found = self._model_version(version)
+        digest = found.tags.get(MANIFEST_TAG, "")
+        gated = found.tags.get("gate.manifest_sha256", digest)
+        if not SHA256.fullmatch(digest) or gated != digest:
+            raise ArtifactError(
+                f"version {version} has manifest sha256 {digest or 'none'} but was gated as {gated or 'none'}: its"
+                " tags were changed. Register the release again with `moteur promote`."
+            )
+        with files.replacing(folder) as fresh:
+            self._copy(str(found.run_id), digest, fresh, f"version {version}")
+        return folder
+
+    def fetch_exam(self, version: int, folder: Path) -> Path:
+        """Copy the exam of a version into `folder` and check it; return the file.
+
+        Raises:
+            ArtifactError: when the version has none, or it is not the one that was registered.
+        """
+        found = self._model_version(version)
+        expected = found.tags.get(EXAM_TAG, "")
+        if not expected:
+            raise ArtifactError(f"version {version} was registered without an exam: register it with `moteur promote`.")
+        file = self._download(str(found.run_id), "exam.jsonl", folder, f"version {version}")
+        if files.sha256(file) != expected:
+            raise ArtifactError(
+                f"the exam of version {version} was changed since it was registered (its sha256 is not"
+                f" {expected[:12]}...): register the release again with `moteur promote`."
+            )
+        return file
+
+    def _copy(self, run: str, digest: str, folder: Path, what: str) -> None:
+        """Copy the files that the manifest names; the manifest must have the sha256 `digest`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
+            manifest = self._download(run, f"{FOLDER}/{release.MANIFEST}", Path(scratch), what)
+            if files.sha256(manifest) != digest:
+                raise ArtifactError(
+                    f"{what} in the registry is not the release that was gated: its manifest has sha256"
+                    f" {files.sha256(manifest)[:12]}..., not {digest[:12]}.... {MEND}"
+                )
+            names = listed(manifest)
+            for number, name in enumerate(names):
+                file = self._download(run, f"{FOLDER}/{name}", Path(scratch) / str(number), what)
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                file.replace(folder / name)
+            manifest.replace(folder / release.MANIFEST)
+        if differences := release.verify(folder):
+            raise ArtifactError(f"{what} in the registry is damaged: {'; '.join(differences)}. {MEND}")
+        models.refuse_unsafe(folder)
+        weights.check_folder(folder)
+
+    def _download(self, run: str, path: str, folder: Path, what: str) -> Path:
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            found = Path(self._client.download_artifacts(run, path, str(folder)))
+        except RequestException:
+            with _reaching(self.uri):
+                raise
+        except (MlflowException, OSError) as error:
+            with _reaching(self.uri):
+                self._client.get_run(run)
+            text = (str(error).splitlines() or [""])[0][:200]
+            raise ArtifactError(f"{what} in the registry lacks {path} ({text}). {MEND}") from None
+        if not found.is_file() or found.is_symlink() or not found.resolve().is_relative_to(folder.resolve()):
+            raise ArtifactError(f"{what} in the registry: {path} is not a plain file. {MEND}")
+        return found
+
+    def write_verdict(self, version: int, document: Mapping[str, Any]) -> None:
+        """Keep a verdict with the version it is about, and say in its tags what came of it."""
+        with _reaching(self.uri):
+            run = str(self._model_version(version).run_id)
+            self._client.log_dict(run, dict(document), f"{VERDICTS}/{document['sha256']}.json")
+        tags = {
+            "gate.verdict": "passed" if document["passed"] else "refused",
+            "gate.kind": document["kind"],
+            "gate.words": document["words"],
+            "gate.verdict_sha256": document["sha256"],
+            "gate.manifest_sha256": document["manifest_sha256"],
+        }
+        for name, value in tags.items():
+            self.set_tag(version, name, str(value))
+
+    def read_verdict(self, version: int) -> dict[str, Any] | None:
+        """The last verdict about a version, checked against its sha256; None when it was never gated.
+
+        Raises:
+            ArtifactError: when it is missing or was changed.
+        """
+        from pipelines.core.judging import gates
+
+        found = self._model_version(version)
+        expected = found.tags.get("gate.verdict_sha256")
+        if not expected:
+            return None
+        with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
+            file = self._download(
+                str(found.run_id), f"{VERDICTS}/{expected}.json", Path(scratch), f"the verdict on version {version}"
+            )
+            document: dict[str, Any] = files.read_json(file)
+        if document.get("sha256") != expected or gates.digest(document) != expected:
+            raise ArtifactError(
+                f"the verdict on version {version} was changed: gate it again, `moteur promote {version}`."
+            )
+        return document
+
+
+MEND = "Take back another version with `moteur rollback`, or register the release again with `moteur promote`."
+
+
+def check(bundle: Path) -> str:
+    """The sha256 of the manifest of a release that is whole and cannot run code.
+
+    Raises:
+        ArtifactError: when it is not.
+    """
+    models.refuse_unsafe(bundle)
+    listed(bundle / release.MANIFEST)
+    if differences := release.verify(bundle):
+        raise ArtifactError(
+            f"{bundle} is not what its manifest says: {'; '.join(differences)}. Run `moteur run --from deployment`."
+        )
+    weights.check_folder(bundle)
+    return files.sha256(bundle / release.MANIFEST)
+
+
+def listed(manifest: Path) -> list[str]:
+    """The names in a manifest, each a plain path below the folder.
+
+    Raises:
+        ArtifactError: for one that could lead elsewhere, or a manifest that is none.
+    """
+    entries = files.read_json(manifest)
+    names = entries.get("files") if isinstance(entries, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ArtifactError(f"{manifest} lists no files: it is not the manifest of a release.")
+    for name in names:
+        if not is_plain(name):
+            raise ArtifactError(f"{manifest} names {name!r}, which is no plain path inside a release: refused.")
+    return list(names)
+
+
+PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+def is_plain(name: str) -> bool:
+    """True for a relative path of plain names: no `..`, no hidden or absolute one, nothing that a URL would read."""
+    parts = name.split("/")
+    return len(name) <= 255 and all(PART.fullmatch(part) for part in parts) and str(PurePosixPath(name)) == name
+
+
+def _version(found: "ModelVersion") -> Version:
+    tags = dict(found.tags)
+    return Version(number=int(found.version), manifest_sha256=tags.get(MANIFEST_TAG, ""), tags=tags)
