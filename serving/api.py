@@ -178,7 +178,7 @@ class Api:
         def count(path: str, status: int) -> None:
             self.metrics.responses.labels(path if path in known else "other", str(status)).inc()
 
-        app.add_middleware(Guard, tokens=tokens, limits=self._limits, count=count)  # type: ignore[arg-type]
+        app.add_middleware(Guard, tokens=tokens, limits=self._limits, count=count)
         app.add_exception_handler(ApiError, _api_error)
         app.add_exception_handler(HTTPException, _http_error)
         routes: list[tuple[str, str, Callable[..., Any], Any]] = [

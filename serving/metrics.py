@@ -1,6 +1,7 @@
 """What /metrics shows, in a registry of this server's own."""
 
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -26,7 +27,7 @@ class Metrics:
         refused: Callable[[], float],
     ) -> None:
         self._registry = CollectorRegistry()
-        own = {"registry": self._registry}
+        own: dict[str, Any] = {"registry": self._registry}
         self.responses = Counter("moteur_http_responses", "Responses by path and status.", ["path", "status"], **own)
         self.seconds = Histogram("moteur_request_seconds", "Time of a whole answer.", buckets=_SECONDS, **own)
         self.first_token = Histogram("moteur_first_token_seconds", "Time to the first token.", buckets=_SECONDS, **own)

@@ -44,8 +44,6 @@ class Wording:
             return ""
         before = self._decode(self._tokens[self._settled_from : self._settled_to])
         text = self._release(self._decode(self._tokens[self._settled_from :])[len(before) :])
-        if self.stopped:
-            return text
         rest, self._held = self._held, ""
         return text + ("" if rest == self._lead else rest)
 
