@@ -14,7 +14,7 @@ from pipelines import stage
 from pipelines.adapters import device
 from pipelines.adapters.requests import RequestLog
 from pipelines.artifacts import Artifact, State
-from pipelines.errors import MoteurError, ResourceError
+from pipelines.errors import ArtifactError, MoteurError, ResourceError
 from pipelines.params import Params, Serving
 from serving import champion, guard, vllm
 
@@ -106,6 +106,8 @@ def _listen(
         refused.append(refusal)
         if fixed and following.current is None:
             server.should_exit = True
+        elif refusal.version != champion.UNKNOWN:
+            champion.alert(refusal)
 
     following: champion.Champion[Runner] = champion.Champion(
         source,
@@ -148,7 +150,7 @@ def _listen(
     )
     server.run(sockets=[listening])
     if fixed and following.swaps == 0 and refused:
-        raise MoteurError(f"{refused[0].reason}")
+        raise ArtifactError(refused[0].reason)
 
 
 def _where(settings: Serving) -> str:

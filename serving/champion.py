@@ -24,6 +24,9 @@ FIRST_RETRY_SECONDS = 5.0
 """A version that was refused is tried again after this time, then twice as long, and so on."""
 LONGEST_RETRY_SECONDS = 300.0
 
+UNKNOWN = "unknown"
+"""The version in a refusal when the source did not answer."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -110,6 +113,19 @@ class RegistrySource:
         return self._opened
 
 
+def alert(refusal: "Refusal") -> None:
+    """Tell people, through the outbox; once for each version, however often it is tried."""
+    import importlib
+
+    outbox = importlib.import_module("pipelines.adapters.alerts").Outbox()
+    outbox.put(
+        f"serving refused {refusal.version} {refusal.manifest_sha256}",
+        f"Version {refusal.version} is not served",
+        f"{refusal.reason}\nThe version before it goes on answering. `moteur rollback` takes the alias back.",
+        "failure",
+    )
+
+
 class Served(Protocol):
     """A version that answers."""
 
@@ -186,9 +202,9 @@ class Champion(Generic[ServedT]):
         try:
             candidate = self._source.latest()
         except Exception as error:  # a registry that is down must not end the service of what runs
-            self._refuse(Candidate("unknown", "unknown"), error)
+            self._refuse(Candidate(UNKNOWN, UNKNOWN), error)
             return False
-        self.refusals.pop("unknown", None)
+        self.refusals.pop(UNKNOWN, None)
         if candidate is not None and candidate == self.candidate and self.refusals:
             self.refusals.clear()  # the alias was taken back
             self._retry.clear()
@@ -235,7 +251,8 @@ class Champion(Generic[ServedT]):
         if before is None or before.reason != reason:
             log.error("version %s is not served: %s", candidate.version, reason)
             self._write_status()
-            self._report(refusal)
+            with contextlib.suppress(Exception):  # the old version answers, whatever becomes of the message
+                self._report(refusal)
 
     def _write_status(self) -> None:
         serving = None if self.candidate is None else asdict(self.candidate)

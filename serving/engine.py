@@ -122,6 +122,8 @@ class _Row:
     """How many of `tokens`, at the end, no piece has carried yet."""
     scored: list[sampling.Scored] = field(default_factory=list)
     search: Beams | None = None
+    beam: int = 0
+    """Which of the search's beams this is; its row may stand anywhere."""
     finished: bool = False
 
 
@@ -355,6 +357,7 @@ class Engine:
             if row.search is not None and not row.job.failed:
                 searches.setdefault(id(row.search), []).append(place)
         for places in searches.values():
+            places.sort(key=lambda place: rows[place].beam)
             kept += self._search_on(rows[places[0]], places, logits_RV[places])
         return kept
 
@@ -429,8 +432,8 @@ class Engine:
         parents, tokens = search.step(logits_BV)
         if not search.done:
             return [
-                (places[parent], _Row(job, row.choice, next=token, search=search))
-                for parent, token in zip(parents, tokens, strict=True)
+                (places[parent], _Row(job, row.choice, next=token, search=search, beam=beam))
+                for beam, (parent, token) in enumerate(zip(parents, tokens, strict=True))
             ]
         for number, text in enumerate(search.best(job.asked.choices)):
             self._tell(job, row.choice + number, text.tokens)

@@ -63,7 +63,9 @@ def scored(logits_RV: "Tensor", tokens: "Tensor", tops: Sequence[int]) -> list[S
     """The log-probabilities of `tokens` (R) before temperature, with the `tops[r]` likeliest alternatives."""
     logprobs_RV = logits_RV.log_softmax(-1)
     chosen_R = logprobs_RV.gather(1, tokens[:, None])[:, 0].tolist()
-    values_RN, ids_RN = logprobs_RV.topk(max(*tops, 1), dim=-1)
+    if not any(tops):
+        return [Scored(token, logprob, []) for token, logprob in zip(tokens.tolist(), chosen_R, strict=True)]
+    values_RN, ids_RN = logprobs_RV.topk(min(max(tops), logprobs_RV.shape[1]), dim=-1)
     likeliest = zip(ids_RN.tolist(), values_RN.tolist(), strict=True)
     return [
         Scored(token, logprob, list(zip(ids, values, strict=True))[:top])

@@ -1,7 +1,10 @@
 """The champion is followed: verified, warmed up beside the old one, swapped, and never at a request's cost."""
 
 import shutil
+import subprocess
+import sys
 import threading
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +110,43 @@ def test_row_36_a_version_that_fails_its_warm_up_is_not_swapped_in_and_is_report
     assert "not finite" in desk.reported[0].reason
     assert files.read_json(desk.status)["refused"][0]["version"] == "2"
     assert desk.prepared == ["1", "2"]
+
+
+def test_row_36_a_refusal_becomes_one_alert_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[tuple[str, ...]] = []
+
+    class Outbox:
+        def put(self, *arguments: str) -> None:
+            put.append(arguments)
+
+    module = types.ModuleType("pipelines.adapters.alerts")
+    module.Outbox = Outbox  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pipelines.adapters.alerts", module)
+    champion.alert(Refusal("7", "ab", "warm-up: too slow", "2026-01-01T00:00:00Z"))
+    ((key, title, body, severity),) = put
+    assert key == "serving refused 7 ab"
+    assert title == "Version 7 is not served"
+    assert body.startswith("warm-up: too slow\n")
+    assert severity == "failure"
+
+
+def test_row_36_a_report_that_fails_ends_nothing(desk: Desk) -> None:
+    def fail(_refusal: Refusal) -> None:
+        raise ConnectionError("no outbox")
+
+    monitored = Champion(
+        desk.source,
+        desk._prepare,
+        poll_seconds=1.0,
+        scratch=desk.status.parent / "s",
+        status=desk.status,
+        report=fail,
+    )
+    desk.bad.add("1")
+    desk.source.candidate = Candidate("1", "1" * 64)
+    assert not monitored.look()
+    desk.source.candidate = Candidate("2", "2" * 64)
+    assert monitored.look()
 
 
 def test_row_36_an_alias_that_is_taken_back_clears_the_refusal(desk: Desk) -> None:
@@ -314,9 +354,6 @@ def test_row_48_no_secret_and_no_text_reaches_any_log_or_file(server: Server) ->
 
 
 def test_a_folder_that_is_no_release_ends_the_server_with_a_sentence(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     live.write_params(tmp_path)
     (tmp_path / "empty").mkdir()
     command = [sys.executable, "-m", "serving", "--model", "empty", "--port", "0"]
