@@ -496,7 +496,9 @@ class Serving(Section):
     warm_up_seconds: Rate
     """A version that has not answered all of them after this time is not swapped in."""
     limits: ServingLimits
+    """What may be asked for."""
     log: RequestLog
+    """What is remembered."""
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Self:

@@ -115,3 +115,8 @@ def test_every_key_says_what_it_means() -> None:
         if not field.description
     ]
     assert not silent
+
+
+def test_more_answers_of_one_request_than_slots_are_refused_with_both_keys() -> None:
+    text = fault(serving__limits__choices=99)
+    assert "serving.limits.choices is 99 but serving.slots is 16: lower the first or raise the second" in text

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from pipelines.adapters import release
+from pipelines.core.text import chat
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +26,29 @@ TOKEN = "a-token-that-only-tests-know-0123456789"  # noqa: S105  of no real serv
 PROMPT = "Ann had a ball. Where did she go?"
 
 
-def write_bundle(folder: Path, *, seed: int, name: str = "tiny", **shape: Any) -> Path:
-    """A release with random weights: eight bits, a manifest, answers that never end early."""
+def talkative(tokenizer: Any, *, seed: int = 0, context: int = 256) -> Any:
+    """A Llama with random weights that says many different words, and none of the special tokens.
+
+    With shared embeddings a random model repeats what it read last; with small weights rounding would decide.
+    """
+    import torch
+    from transformers import LlamaForCausalLM
+
+    config = tiny_model(tokenizer, context=context).config
+    config.tie_word_embeddings = False
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3 if parameter.ndim == 2 else 1)
+        model.lm_head.weight[: len(chat.SPECIAL_TOKENS)] = 0
+    return model
+
+
+def write_bundle(folder: Path, *, seed: int, name: str = "tiny") -> Path:
+    """A release of such a model: eight bits and a manifest."""
     tokenizer = tiny_tokenizer([record["text"] for record in corpus_records(40)])
-    model = tiny_model(tokenizer, seed=seed, **shape)
-    release.save_quantised(model, tokenizer, folder)
+    release.save_quantised(talkative(tokenizer, seed=seed), tokenizer, folder)
     release.write_manifest(folder, format=1, name=name, weights="int8")
     return folder
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pipelines.adapters import requests
 from tests.serving.live import PROMPT, TOKEN, Server, wait_for
 
 HEAD = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -138,14 +139,17 @@ def stream(server: Server, *, max_tokens: int) -> socket.socket:
 
 def test_row_43_a_client_that_leaves_frees_its_place(server: Server) -> None:
     left = server.metric("moteur_clients_left_total")
-    for _ in range(5):
+    for number in range(1, 6):
         connection = stream(server, max_tokens=200)
         assert connection.recv(100)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
+        wait_for(lambda now=left + number: server.metric("moteur_clients_left_total") == now)
+        wait_for(server.idle)
+    gone = [one for one in requests.read(server.root / ".moteur/requests") if one["finish"] == ["cancelled"]]
+    assert len(gone) >= 5
+    assert all(one["completion_tokens"] < 4 * 200 for one in gone)
     assert server.complete()[0] == 200
-    wait_for(server.idle)
-    assert server.metric("moteur_clients_left_total") > left
 
 
 def test_row_43_a_client_that_does_not_read_holds_nobody_up(server: Server) -> None:
