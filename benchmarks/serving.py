@@ -31,6 +31,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
 CLIENTS = (1, 4, 16)
+FLOOD = 400
+"""Five times what may run and wait."""
 WORDS = ("boat", "kind", "rain", "kite", "hill", "brave", "cake", "friend", "garden", "bear", "forest", "drum", "happy")
 
 
@@ -144,6 +146,34 @@ def over_http(
     return texts, sum(tokens), seconds, time.monotonic() - started
 
 
+def flood(port: int, token: str, asked: list[str], max_tokens: int, clients: int) -> dict[str, float]:
+    """So many requests at once: how many were answered and in what time, and how many told to come again later."""
+    answered: list[float] = []
+    refused: list[int] = []
+
+    def work(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        message = {"role": "user", "content": asked[number % len(asked)]}
+        body = {"messages": [message], "max_tokens": max_tokens, "temperature": 0}
+        started = time.monotonic()
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        response.read()
+        if response.status == 200:
+            answered.append(time.monotonic() - started)
+        else:
+            refused.append(response.status)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    slowest = statistics.quantiles(answered, n=100)[98]
+    told = sum(status in (429, 503) for status in refused)
+    return {"clients": clients, "answered": len(answered), "told_to_come_again": told, "p99_seconds": round(slowest, 4)}
+
+
 def row(way: str, tokens: int, whole: float, seconds: list[float], baseline: float | None) -> Row:
     """The figures of one way."""
     rate = tokens / whole
@@ -183,7 +213,12 @@ def main() -> None:
             same = same and found == texts
             name = f"server, {clients} client{'s' if clients > 1 else ''}"
             rows.append(row(name, tokens, whole, each, rows[0].tokens_per_second))
+        flooded = flood(port, token, asked, options.max_tokens, FLOOD)
     print(table(rows))
+    print(
+        f"{FLOOD} requests at once: {flooded['answered']} answered, the slowest in 100 within"
+        f" {flooded['p99_seconds'] * 1000:,.0f} ms; {flooded['told_to_come_again']} told to come again later"
+    )
     print(f"greedy answers are {'' if same else 'NOT '}those of generate")
     if options.write:
         figures = {
@@ -192,6 +227,7 @@ def main() -> None:
             "cores": cores,
             "machine": platform.machine(),
             "same_answers_as_generate": same,
+            "flood": flooded,
             "rows": [asdict(one) for one in rows],
         }
         RESULTS.parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def _listen(
     sys.setswitchinterval(0.001)  # the engine's thread gets its turn soon after each of its many small operations
     listening = _socket(settings)
     mailroom = Mailroom()
-    prepare = functools.partial(_prepared, settings=settings, params=params, mailroom=mailroom)
+    prepare = functools.partial(prepared, settings=settings, params=params, mailroom=mailroom)
     refused: list[champion.Refusal] = []
 
     def report(refusal: champion.Refusal) -> None:
@@ -168,7 +168,7 @@ def _socket(settings: Serving) -> socket.socket:
         ) from None
 
 
-def _prepared(
+def prepared(
     bundle: Path, candidate: champion.Candidate, *, settings: Serving, params: Params, mailroom: "Mailroom"
 ) -> "Runner":
     """Load a verified bundle and let it answer; nothing of it stays when it cannot."""

@@ -13,7 +13,7 @@ import pytest
 from pipelines.adapters import files, release
 from pipelines.errors import ArtifactError
 from serving import champion, loading
-from serving.champion import Candidate, Champion, FolderSource, Refusal
+from serving.champion import Candidate, Champion, FolderSource, Refusal, RegistrySource
 from tests.serving import live
 from tests.serving.live import Server, wait_for
 
@@ -110,6 +110,51 @@ def test_row_36_a_version_that_fails_its_warm_up_is_not_swapped_in_and_is_report
     assert "not finite" in desk.reported[0].reason
     assert files.read_json(desk.status)["refused"][0]["version"] == "2"
     assert desk.prepared == ["1", "2"]
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A registry as far as serving knows it: aliases, versions, bundles."""
+    held = types.SimpleNamespace(aliases={}, bundles={}, root=None)
+
+    class Registry:
+        def alias(self, name: str) -> types.SimpleNamespace | None:
+            return held.aliases.get(name)
+
+        def fetch(self, version: int, folder: Path) -> Path:
+            return Path(shutil.copytree(held.bundles[version], folder))
+
+    def open_registry(uri: str | None = None, *, root: Path) -> Registry:
+        held.root = root
+        return Registry()
+
+    module = types.ModuleType("pipelines.adapters.registry")
+    module.open_registry = open_registry  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pipelines.adapters.registry", module)
+    return held
+
+
+def test_the_alias_champion_is_resolved_to_a_version_with_its_sha(
+    registry: types.SimpleNamespace, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source = RegistrySource(tmp_path)
+    assert source.latest() is None
+    sha = files.sha256(bundles[0] / release.MANIFEST)
+    registry.aliases["champion"] = types.SimpleNamespace(number=4, manifest_sha256=sha, tags={})
+    registry.bundles[4] = bundles[0]
+    assert source.latest() == Candidate("4", sha)
+    assert registry.root == tmp_path
+    fetched = source.fetch(Candidate("4", sha), tmp_path)
+    assert release.verify(fetched) == []
+
+
+def test_row_47_a_version_whose_bundle_is_not_the_gated_one_is_refused(
+    registry: types.SimpleNamespace, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    registry.bundles[4] = bundles[1]
+    gated = files.sha256(bundles[0] / release.MANIFEST)
+    with pytest.raises(ArtifactError, match="the bundle was changed afterwards"):
+        RegistrySource(tmp_path).fetch(Candidate("4", gated), tmp_path)
 
 
 def test_row_36_a_refusal_becomes_one_alert_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
