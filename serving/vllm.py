@@ -32,13 +32,12 @@ def command(program: str, bundle: Path, settings: Serving, *, name: str, context
         str(context),
         "--max-num-seqs",
         str(settings.slots),
-        "--disable-log-requests",
     ]
 
 
 def environment(base: Mapping[str, str], token: str) -> dict[str, str]:
-    """With the token, without telemetry and without the hub."""
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+    """With the token; without telemetry, the hub, and prompts in the log, which older versions write there at INFO."""
+    quiet = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
     return {**base, **quiet, "VLLM_API_KEY": token}
 
 

@@ -16,7 +16,7 @@ SETTINGS: Serving = learning.params(serving={"engine": "vllm", "port": 9000, "pr
 def test_the_command_line_serves_the_bundle_as_params_say() -> None:
     assert vllm.command("/bin/vllm", Path("b"), SETTINGS, name="tales", context=512) == [
         *("/bin/vllm", "serve", "b", "--served-model-name", "tales", "--host", "127.0.0.1", "--port", "9000"),
-        *("--dtype", "bfloat16", "--max-model-len", "512", "--max-num-seqs", "16", "--disable-log-requests"),
+        *("--dtype", "bfloat16", "--max-model-len", "512", "--max-num-seqs", "16"),
     ]
 
 
@@ -24,6 +24,7 @@ def test_the_token_goes_through_the_environment_and_nothing_calls_home() -> None
     values = vllm.environment({"PATH": "/bin"}, "secret")
     assert values["VLLM_API_KEY"] == "secret"
     assert values["VLLM_NO_USAGE_STATS"] == values["HF_HUB_OFFLINE"] == "1"
+    assert values["VLLM_LOGGING_LEVEL"] == "WARNING"
     assert values["PATH"] == "/bin"
     assert "secret" not in " ".join(vllm.command("vllm", Path("b"), SETTINGS, name="x", context=1))
 
