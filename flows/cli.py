@@ -242,6 +242,40 @@ def verify(
         raise typer.Exit(4)
 
 
+@app.command()
+def serve(
+    workspace: Workspace = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FOLDER", help="Release to serve. Default: models/release.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Serve the registry's champion, and each new one without a pause.")
+    ] = False,
+    host: Annotated[str | None, typer.Option("--host", help="Default: serving.host.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Default: serving.port; 0: any free one.")] = None,
+) -> None:
+    """Serve a release over HTTP as OpenAI's API: any client for that API talks to it.
+
+    Clients show the token of .moteur/token (made at the first start), or of the variable MOTEUR_TOKEN.
+
+    \b
+    Examples:
+      moteur serve
+      moteur serve --follow
+      moteur serve --model models/release --port 8080
+    """
+    if model is not None and follow:
+        raise typer.BadParameter("--model serves a folder, --follow the champion: give one of them")
+    folder = model.resolve() if model else None
+    _enter(workspace)
+    arguments = [sys.executable, "-m", "serving", *(["--follow"] if follow else [])]
+    arguments += ["--model", str(folder)] if folder else []
+    arguments += ["--host", host] if host is not None else []
+    arguments += ["--port", str(port)] if port is not None else []
+    sys.stdout.flush()
+    os.execv(sys.executable, arguments)  # noqa: S606  the server takes over this process
+
+
 def _enter(workspace: Path | None, profile: Path | None = None, var: list[str] | None = None) -> Path:
     """Settle the workspace, make it when a profile asks for one, and change into it."""
     from flows import workspaces

@@ -57,6 +57,9 @@ class State(StrEnum):
     PROMOTION = ".moteur/promotion"
     DATA_DOCS = ".moteur/data_docs"
     LOGS = ".moteur/logs"
+    REQUESTS = ".moteur/requests"
+    SERVING = ".moteur/serving"
+    TOKEN = ".moteur/token"  # noqa: S105  where it is, not what it is
 
     @property
     def path(self) -> Path:

@@ -132,3 +132,8 @@ def test_a_floor_on_a_figure_that_does_not_exist_comes_with_the_one_that_was_mea
 def test_a_floor_without_a_limit_is_refused() -> None:
     words = fault(promotion__floors=[{"figure": "ppo.kl"}])
     assert "promotion.floors: ppo.kl has no limit: give at_least or at_most" in words
+
+
+def test_more_answers_of_one_request_than_slots_are_refused_with_both_keys() -> None:
+    text = fault(serving__limits__choices=99)
+    assert "serving.limits.choices is 99 but serving.slots is 16: lower the first or raise the second" in text

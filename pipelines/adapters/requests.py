@@ -1,0 +1,193 @@
+"""The request log: one JSON object a line, in append-only segments that outlive the process that wrote them.
+
+Contract: `{id, time, route, status, version, manifest_sha256, stream, prompt_tokens, completion_tokens, finish[],
+seconds, first_token_seconds, nats_per_token, temperature, prompt_descriptors{}, response_descriptors{}}`, and `prompt`
+and `response` where logging of text is switched on, personal data redacted. `time` is UTC, ISO 8601; seconds are
+durations; descriptors as in `core.text.descriptors`, of the response all choices together.
+
+A line is handed to the system in one write before the client gets the end of its answer, so a killed process loses no
+answered request. A segment belongs to one process and is never opened again; a torn last line is skipped by readers.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters import files
+from pipelines.core.text import descriptors, personal_data
+from pipelines.core.text.words import split_words
+
+TEXT = ("prompt", "response")
+"""What is deleted when its time is over."""
+
+_NAME = re.compile(r"requests-(\d{8}T\d{6})-(\d+)-(\d+)\.jsonl")
+_SYNC_SECONDS = 1.0
+
+
+def now() -> datetime.datetime:
+    """This moment, UTC."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+def describe(text: str) -> dict[str, float]:
+    """The descriptors of one text as plain numbers."""
+    columns = descriptors.describe([text], split_words([text]))
+    return {name: round(float(values[0]), 6) for name, values in columns.items()}
+
+
+def redacted(text: str) -> str:
+    """The text with labels in the place of personal data."""
+    return personal_data.redact(text, personal_data.find(text))
+
+
+class RequestLog:
+    """Writes the log of one process; safe to use from several threads.
+
+    Args:
+        folder: Where segments are; made when it is missing, readable by the owner only.
+        text: Keep prompts and responses, redacted.
+        segment_bytes: A segment is closed at this size.
+        segment_seconds: A segment is closed at this age.
+    """
+
+    def __init__(self, folder: Path, *, text: bool, segment_bytes: float, segment_seconds: float) -> None:
+        self._folder, self._text = folder, text
+        self._segment_bytes, self._segment_seconds = segment_bytes, segment_seconds
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._path: Path | None = None
+        self._opened = self._synced = now()
+        self._size = 0
+        self._number = 0
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def write(self, record: dict[str, Any], *, prompt: str, response: str) -> None:
+        """Append a record; `id` and `time` among it, descriptors and text are added here.
+
+        Raises:
+            OSError: when the disk does not take it.
+        """
+        whole = {**record, "prompt_descriptors": describe(prompt), "response_descriptors": describe(response)}
+        if self._text:
+            whole |= {"prompt": redacted(prompt), "response": redacted(response)}
+        line = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode(errors="replace") + b"\n"
+        with self._lock:
+            self._append(line)
+
+    def _append(self, line: bytes) -> None:
+        moment = now()
+        age = abs((moment - self._opened).total_seconds())
+        if self._descriptor is not None and (self._size >= self._segment_bytes or age >= self._segment_seconds):
+            self._close()
+        if self._descriptor is None:
+            self._open(moment)
+        assert self._descriptor is not None  # noqa: S101  just opened
+        written = os.write(self._descriptor, line)
+        self._size += written
+        if written < len(line):  # the disk is full: what follows must not continue a torn line
+            self._close()
+            raise OSError(28, "no space for the request log", str(self._path))
+        if abs((moment - self._synced).total_seconds()) >= _SYNC_SECONDS:
+            os.fdatasync(self._descriptor)
+            self._synced = moment
+
+    def _open(self, moment: datetime.datetime) -> None:
+        while self._descriptor is None:
+            self._number += 1
+            name = f"requests-{moment:%Y%m%dT%H%M%S}-{os.getpid()}-{self._number}.jsonl"
+            self._path = self._folder / name
+            with contextlib.suppress(FileExistsError):
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+                self._descriptor = os.open(self._path, flags, 0o600)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._opened, self._size = moment, 0
+
+    def close(self) -> None:
+        """Close the open segment; the next record opens another."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            with contextlib.suppress(OSError):
+                os.fdatasync(descriptor)
+            os.close(descriptor)
+
+    def expire(self, before: datetime.datetime) -> int:
+        """Delete the text of all records older than `before`, in every segment of the folder; return how many.
+
+        Segments that another living process still writes are left to that one.
+        """
+        with self._lock:
+            mine = self._path if self._descriptor is not None else None
+            if mine is not None and _oldest_with_text(mine, before):
+                self._close()
+                mine = None
+            return sum(_strip(path, before) for path in segments(self._folder) if path != mine and not _in_use(path))
+
+
+def segments(folder: Path) -> list[Path]:
+    """All segments, oldest first."""
+    found = [(match.groups(), path) for path in folder.glob("requests-*.jsonl") if (match := _NAME.match(path.name))]
+    return [path for _, path in sorted(found, key=lambda one: (one[0][0], int(one[0][1]), int(one[0][2])))]
+
+
+def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[dict[str, Any]]:
+    """All records from `since` on, segment by segment; lines that a crash has torn are left out."""
+    for path in segments(folder):
+        for record in _records(path):
+            if since is None or _time(record) >= since:
+                yield record
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    record = json.loads(line)
+                    if isinstance(record, dict) and "time" in record:
+                        yield record
+    except FileNotFoundError:
+        return
+
+
+def _time(record: dict[str, Any]) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(record["time"])
+
+
+def _oldest_with_text(path: Path, before: datetime.datetime) -> bool:
+    return any("prompt" in record and _time(record) < before for record in _records(path))
+
+
+def _strip(path: Path, before: datetime.datetime) -> int:
+    if not _oldest_with_text(path, before):
+        return 0
+    count = 0
+    kept = []
+    for record in _records(path):
+        if _time(record) < before and "prompt" in record:
+            count += 1
+            record = {name: value for name, value in record.items() if name not in TEXT}  # noqa: PLW2901
+        kept.append(record)
+    files.write_jsonl(path, kept)
+    path.chmod(0o600)
+    return count
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a living process writes this segment: its lock dies with it."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
