@@ -56,6 +56,8 @@ class State(StrEnum):
     MLFLOW_ARTIFACTS = ".moteur/mlartifacts"
     DATA_DOCS = ".moteur/data_docs"
     LOGS = ".moteur/logs"
+    REQUESTS = ".moteur/requests"
+    DRIFT = ".moteur/drift"
 
     @property
     def path(self) -> Path:
