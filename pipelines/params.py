@@ -448,8 +448,8 @@ class Drift(Section):
     needed_windows: Positive
     """The latest window and so many of the recent ones in all must differ for an alarm."""
     accepted_windows: Positive
-    """Accepted windows of requests from which the traffic's own reference and variation are taken, the latest ones; with
-    fewer the release's reference decides."""
+    """So many accepted windows of requests, the latest ones, are the traffic's own reference; with fewer the release's
+    reference decides."""
     expected_share: Share
     """Schema: at least this share of the documents must lie between the least and the greatest value of each
     descriptor in the reference profile."""
@@ -458,8 +458,8 @@ class Drift(Section):
     def _can_be_met(self) -> Self:
         if self.needed_windows > self.recent_windows:
             raise ValueError(
-                f"drift.needed_windows is {self.needed_windows} but drift.recent_windows is {self.recent_windows}: lower"
-                " the first or raise the second in params.yaml"
+                f"drift.needed_windows is {self.needed_windows} but drift.recent_windows is {self.recent_windows}:"
+                " lower the first or raise the second in params.yaml"
             )
         if self.min_documents > self.window_documents:
             raise ValueError(
@@ -470,7 +470,8 @@ class Drift(Section):
         if smallest > self.alpha / 5:
             raise ValueError(
                 f"drift.permutations is {self.permutations}, whose smallest p-value {smallest:.2g} is above drift.alpha"
-                f" / 5 tests = {self.alpha / 5:.2g}: no alarm could ever be raised. Raise drift.permutations in params.yaml"
+                f" / 5 tests = {self.alpha / 5:.2g}: no alarm could ever be raised. Raise drift.permutations in"
+                " params.yaml"
             )
         return self
 

@@ -76,7 +76,8 @@ def _fault(folder: Path, code: int, said: str) -> MoteurError:
     last = (said.strip().splitlines() or ["it said nothing"])[-1]
     if code in (-9, 137):
         return ResourceError(
-            f"{folder} was killed while it read documents, probably for memory: lower drift.max_documents in params.yaml."
+            f"{folder} was killed while it read documents, probably for memory: lower drift.max_documents in"
+            " params.yaml."
         )
     return ArtifactError(f"{folder} cannot read documents (code {code}): {last}")
 
@@ -112,7 +113,7 @@ def _read_here(folder: Path, given: Path, made: Path, threads: int) -> None:
     place = device.prepare(0, threads)
     model, tokenizer = release.load(folder)
     texts = [json.loads(line) for line in given.read_text(encoding="utf-8").splitlines()]
-    done = reading.read(model.to(place), tokenizer, texts)  # type: ignore[arg-type]  # transformers' `to` is a decorator
+    done = reading.read(model.to(place), tokenizer, texts)
     save_arrays(
         made,
         {

@@ -1,6 +1,7 @@
 """The reference sample of a release: held-out documents as the released model reads them, to measure drift against."""
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -108,7 +109,7 @@ def with_texts(folder: Path, sample: Sample) -> Sample:
         raise ArtifactError(f"{path} is missing: run deployment again.")
     tokenizer = Tokenizer.from_file(str(path))
     borders = sample.offsets.tolist()
-    ids = [sample.tokens[start:stop].tolist() for start, stop in zip(borders, borders[1:], strict=False)]
+    ids = [sample.tokens[start:stop].tolist() for start, stop in itertools.pairwise(borders)]
     spelled = tokenizer.decode_batch(ids, skip_special_tokens=False)
     return Sample(
         columns=sample.columns,
@@ -127,5 +128,3 @@ def make(folder: Path, validated: Path, *, most: int, threads: int | None) -> No
             samples[kind] = reader.read(folder, chosen, threads=threads)
     if samples:
         write(folder, samples)
-
-

@@ -124,7 +124,9 @@ class _Pool:
             ("window", in_window, len(self.window)),
         ):
             if usable < max(2, self.settings.min_documents):
-                raise _Silent(f"the {side} has {usable} usable documents, at least {self.settings.min_documents} are needed")
+                raise _Silent(
+                    f"the {side} has {usable} usable documents, at least {self.settings.min_documents} are needed"
+                )
             if documents - usable > self.settings.max_missing_share * documents:
                 raise _Silent(f"{documents - usable} of {documents} documents of the {side} have no figure")
         size = (in_reference, in_window)
@@ -134,8 +136,9 @@ class _Pool:
         return np.flatnonzero(mask_N), self._deals[size]
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """A column of both (N)."""
-        return np.concatenate([self.reference.columns[name], self.window.columns[name]]).astype(np.float64)
+        """A column of both (N), to five decimals: logs and releases keep them to different precision."""
+        both = np.concatenate([self.reference.columns[name], self.window.columns[name]])
+        return both.astype(np.float64).round(5)
 
     def filled(self) -> NDArray[np.bool_]:
         """Which documents have tokens (N)."""
@@ -157,8 +160,8 @@ def compare(
         window: What is judged.
         settings: Alpha and the rest.
         seed: Of the random deals.
-        variation: Test -> the largest effect that accepted windows showed against this reference; what chance shows with
-            probability 1 - alpha is the least in any case.
+        variation: Test -> the largest effect that accepted windows showed against this reference; what chance passes
+            with probability alpha is the least in any case.
     """
     pool = _Pool(reference, window, settings, seed)
     measured: dict[Test, _Measured] = {}
@@ -214,7 +217,9 @@ def _judged(
     measured: Mapping[Test, _Measured], settings: Settings, variation: Mapping[str, float]
 ) -> dict[Test, Finding]:
     p_values = [permutations.p_value(item.statistic_P) for item in measured.values()]
-    adjusted = zip(measured.items(), p_values, multiple.bonferroni(p_values), multiple.benjamini_hochberg(p_values), strict=True)
+    adjusted = zip(
+        measured.items(), p_values, multiple.bonferroni(p_values), multiple.benjamini_hochberg(p_values), strict=True
+    )
     found: dict[Test, Finding] = {}
     for (test, item), p_value, alarm, q_value in adjusted:
         effect = permutations.excess(item.statistic_P)
@@ -260,15 +265,17 @@ def _words(pool: _Pool) -> _Measured:
 
 
 def _loudest(table: terms.Presence, in_window_N: NDArray[np.bool_]) -> str:
+    """The word with the largest standardised difference."""
+    share_V = table.held_NV.mean(axis=0)
     difference_V = table.held_NV[in_window_N].mean(axis=0) - table.held_NV[~in_window_N].mean(axis=0)
-    return table.words[int(np.abs(difference_V).argmax())]
+    return table.words[int((difference_V**2 / (share_V * (1 - share_V))).argmax())]
 
 
 def _meaning(pool: _Pool) -> _Measured:
     assert pool.reference.embeddings is not None  # noqa: S101  by _is_measured
     assert pool.window.embeddings is not None  # noqa: S101
     points_ND = np.concatenate([pool.reference.embeddings, pool.window.embeddings]).astype(np.float32)
-    rows, deals_PN = pool.usable(np.isfinite(points_ND).all(axis=1))
+    rows, deals_PN = pool.usable(np.asarray(np.isfinite(points_ND).all(axis=1)))
     whitened_ND = statistics.whitened(points_ND[rows])
     if not whitened_ND.shape[1]:
         raise _Silent("all embeddings are the same")
@@ -276,9 +283,13 @@ def _meaning(pool: _Pool) -> _Measured:
     return _Measured(statistics.squared_discrepancy(kernel_NN, deals_PN))
 
 
+def _finite(values_N: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(values_N), dtype=np.bool_)
+
+
 def _perplexity(pool: _Pool) -> _Measured:
     values_N = pool.column(PERPLEXITY)
-    rows, deals_PN = pool.usable(np.isfinite(values_N))
+    rows, deals_PN = pool.usable(_finite(values_N))
     if np.ptp(values_N[rows]) == 0:
         raise _Silent(f"{PERPLEXITY} is {values_N[rows][0]:g} everywhere")
     return _Measured(statistics.kolmogorov_smirnov(values_N[rows], deals_PN))
@@ -287,7 +298,7 @@ def _perplexity(pool: _Pool) -> _Measured:
 def _descriptors(pool: _Pool) -> _Measured:
     names = _descriptor_names(pool)
     values_NK = np.stack([pool.column(name) for name in names], axis=1)
-    rows, deals_PN = pool.usable(np.isfinite(values_NK).all(axis=1))
+    rows, deals_PN = pool.usable(np.asarray(np.isfinite(values_NK).all(axis=1)))
     varying = [place for place in range(len(names)) if np.ptp(values_NK[rows, place]) > 0]
     if not varying:
         raise _Silent("every descriptor has one value everywhere")
@@ -311,7 +322,7 @@ def compare_columns(reference: Sample, window: Sample, settings: Settings, *, se
     for name in [*_descriptor_names(pool), *([PERPLEXITY] if _is_measured("perplexity", pool) else [])]:
         values_N = pool.column(name)
         try:
-            rows, deals_PN = pool.usable(np.isfinite(values_N))
+            rows, deals_PN = pool.usable(_finite(values_N))
         except _Silent:
             continue
         distance_P = statistics.kolmogorov_smirnov(values_N[rows], deals_PN)

@@ -66,9 +66,7 @@ class Sample:
         lengths = np.diff(self.offsets)[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         places = np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Sample(
-            columns=columns, embeddings=embeddings, texts=texts, tokens=self.tokens[places], offsets=offsets
-        )
+        return Sample(columns=columns, embeddings=embeddings, texts=texts, tokens=self.tokens[places], offsets=offsets)
 
     def counts(self, types: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """How often each document has each of the token `types`, which ascend (N, V)."""
@@ -87,3 +85,26 @@ def evenly(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
     if len(sample) <= most:
         return sample
     return sample.take(np.sort(rng.choice(len(sample), most, replace=False)))
+
+
+def joined(samples: Sequence[Sample]) -> Sample:
+    """All documents of several samples, in order; what one of them lacks is left out."""
+    first, *others = samples
+    if not others:
+        return first
+    names = [name for name in first.columns if all(name in other.columns for other in others)]
+    columns = {name: np.concatenate([sample.columns[name] for sample in samples]) for name in names}
+    texts = tuple(text for sample in samples for text in sample.texts) if all(s.texts for s in samples) else ()
+    tokens = [sample.tokens for sample in samples if sample.tokens is not None]
+    embeddings = [sample.embeddings for sample in samples if sample.embeddings is not None]
+    lengths = [np.diff(sample.offsets) for sample in samples]
+    read = len(tokens) == len(samples)
+    return Sample(
+        columns=columns,
+        texts=texts,
+        tokens=np.concatenate(tokens) if read else None,
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+        if read
+        else np.zeros(1, np.int64),
+        embeddings=np.concatenate(embeddings) if len(embeddings) == len(samples) else None,
+    )

@@ -3,7 +3,7 @@
 Shape suffixes: N pooled documents (reference first), P deals, V token types, D embedding width, K columns.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,15 @@ def jensen_shannon(counts_NV: Floats, deals_PN: Deals) -> NDArray[np.float64]:
         window_PV = deals_PN[start : start + rows] @ counts_NV
         q_PV = _distributions(window_PV)
         p_PV = _distributions(total_V - window_PV)
-        found[start : start + rows] = _entropy((p_PV + q_PV) / 2) - (_entropy(p_PV) + _entropy(q_PV)) / 2
+        found[start : start + rows] = (
+            _entropy(((p_PV + q_PV) / 2).astype(np.float32)) - (_entropy(p_PV) + _entropy(q_PV)) / 2
+        )
     return np.clip(found, 0.0, 1.0)
 
 
 def _distributions(sums_PV: Floats) -> Floats:
-    return sums_PV / np.maximum(sums_PV.sum(axis=1, keepdims=True), 1)
+    shares_PV: Floats = (sums_PV / np.maximum(sums_PV.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    return shares_PV
 
 
 def _entropy(shares_PV: Floats) -> NDArray[np.float64]:
@@ -53,8 +56,8 @@ def presence_difference(held_NV: Floats, deals_PN: Deals) -> NDArray[np.float64]
     """Fourth-power norm, over words, of the standardised difference of the share of documents that hold the word.
 
     With d the difference of the shares and v = s (1 - s) the variance of the pooled share s, it is
-    (sum of (d^2 / v)^2)^(1/4). A sum of squares drowns a few new words in the noise of all others, the maximum overlooks
-    many small shifts; the fourth power sees both (compare the sums of powers of Xu, Lin, Wei and Pan 2016,
+    (sum of (d^2 / v)^2)^(1/4). A sum of squares drowns a few new words in the noise of all others, the maximum
+    overlooks many small shifts; the fourth power sees both (compare the sums of powers of Xu, Lin, Wei and Pan 2016,
     doi:10.1093/biomet/asw029). The variance is that of the pooled documents, which no deal changes.
 
     Args:
@@ -85,17 +88,19 @@ def whitened(points_ND: Floats, ridge: float = RIDGE) -> Floats:
     variances_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND / max(len(points_ND), 1))
     kept = variances_D > 1e-10 * max(float(variances_D[-1]), 1e-30)
     scales_D = np.sqrt(variances_D[kept] + ridge * variances_D[kept].mean()) if kept.any() else variances_D[kept]
-    return (centred_ND @ axes_DD[:, kept] / scales_D).astype(np.float32)
+    turned_ND: Floats = (centred_ND @ axes_DD[:, kept] / scales_D).astype(np.float32)
+    return turned_ND
 
 
 def squared_distances(points_ND: Floats) -> Floats:
     """Squared Euclidean distances between all points (N, N)."""
     norms_N = np.einsum("nd,nd->n", points_ND, points_ND)
-    return np.clip(norms_N[:, None] + norms_N[None] - 2 * (points_ND @ points_ND.T), 0, None)
+    squared_NN: Floats = np.clip(norms_N[:, None] + norms_N[None] - 2 * (points_ND @ points_ND.T), 0, None)
+    return squared_NN
 
 
-def gaussian_kernel(squared_NN: Floats, factors: tuple[float, ...] = (1.0,)) -> Floats:
-    """Sum of Gaussian kernels whose squared bandwidths are `factors` times the median squared distance.
+def gaussian_kernel(squared_NN: Floats) -> Floats:
+    """Gaussian kernel whose squared bandwidth is the median squared distance.
 
     The median is taken over the pooled documents, so it is the same for every deal and the test stays exact
     (Gretton et al. 2012, Journal of Machine Learning Research 13, section 8).
@@ -103,7 +108,8 @@ def gaussian_kernel(squared_NN: Floats, factors: tuple[float, ...] = (1.0,)) -> 
     between = squared_NN[np.triu_indices(min(len(squared_NN), 1000), 1)]
     median = float(np.median(between)) if len(between) else 0.0
     scale = median or float(between.mean() if len(between) else 0.0) or 1.0
-    return np.sum([np.exp(squared_NN / np.float32(-2 * factor * scale)) for factor in factors], axis=0, dtype=np.float32)
+    kernel_NN: Floats = np.exp(squared_NN / np.float32(-2 * scale))
+    return kernel_NN
 
 
 def squared_discrepancy(kernel_NN: Floats, deals_PN: Deals) -> NDArray[np.float64]:
@@ -139,4 +145,18 @@ def kolmogorov_smirnov(values_N: NDArray[np.floating], deals_PN: Deals) -> NDArr
     ends = np.flatnonzero(np.append(ordered_N[1:] != ordered_N[:-1], True))
     counts_PN = np.cumsum(deals_PN[:, order_N], axis=1, dtype=np.float32)[:, ends]
     gaps_PN = counts_PN * np.float32(1 / n + 1 / m) - ((ends + 1) / m).astype(np.float32)
-    return np.abs(gaps_PN).max(axis=1).astype(np.float64)
+    largest_P: NDArray[np.float64] = np.abs(gaps_PN).max(axis=1).astype(np.float64)
+    return largest_P
+
+
+def divergence_by_type(
+    reference_V: NDArray[np.floating[Any]], window_V: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """What each token type adds to the Jensen-Shannon divergence of two count vectors (V), in bits."""
+    p_V, q_V = (part.astype(np.float64) / max(float(part.sum()), 1.0) for part in (reference_V, window_V))
+    mean_V = (p_V + q_V) / 2
+    parts_V = np.zeros_like(mean_V)
+    for share_V in (p_V, q_V):
+        inside = share_V > 0
+        parts_V[inside] += share_V[inside] / 2 * np.log2(share_V[inside] / mean_V[inside])
+    return parts_V

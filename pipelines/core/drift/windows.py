@@ -4,6 +4,7 @@ They are cut by count and not by the clock: a window then always holds what the 
 summer time that begins moves no border.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,10 +35,10 @@ def even(documents: int, size: int) -> list[Span]:
         return []
     count = max(1, round(documents / size))
     borders = [documents * number // count for number in range(count + 1)]
-    return [Span(start=start, stop=stop) for start, stop in zip(borders, borders[1:], strict=False)]
+    return [Span(start=start, stop=stop) for start, stop in itertools.pairwise(borders)]
 
 
 def times(stamps: Sequence[float | None], span: Span) -> tuple[float, float] | None:
-    """First and last time of a window (seconds since 1970), whatever the order of the clock; None when none is known."""
+    """First and last time of a window (seconds since 1970), in whatever order; None when none is known."""
     known = [stamp for stamp in stamps[span.start : span.stop] if stamp is not None]
     return (min(known), max(known)) if known else None

@@ -61,7 +61,10 @@ def read(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: 
 
 def _ratio(part_N: NDArray[np.generic], whole_N: NDArray[np.generic]) -> NDArray[np.float32]:
     whole = whole_N.astype(np.float64)
-    return np.divide(part_N, whole, out=np.full(len(whole), np.nan), where=whole > 0).astype(np.float32)
+    ratios: NDArray[np.float32] = np.divide(part_N, whole, out=np.full(len(whole), np.nan), where=whole > 0).astype(
+        np.float32
+    )
+    return ratios
 
 
 def _bytes_read(tokenizer: "PreTrainedTokenizerBase", text: str, ids: Sequence[int], room: int) -> int:
@@ -79,7 +82,9 @@ def _batches(lengths_N: NDArray[np.int64], vocab_size: int) -> list[list[int]]:
     return batches
 
 
-def _forward(model: "PreTrainedModel", documents: Sequence[Sequence[int]]) -> tuple["NDArray[np.float32]", "NDArray[np.float64]"]:
+def _forward(
+    model: "PreTrainedModel", documents: Sequence[Sequence[int]]
+) -> tuple["NDArray[np.float32]", "NDArray[np.float64]"]:
     """Mean hidden states (B, D) and nats (B). A document follows the end token, as in training."""
     import torch
     from torch.nn import functional
