@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.core.drift import maps, terms
 from pipelines.core.drift.sample import Sample
 
-WORDS, TOKENS, CLUSTERS, EXAMPLES = 24, 16, 7, 6
+WORDS, TOKENS, CLUSTERS, EXAMPLES = 16, 20, 7, 6
 MOST_POINTS = 700
 """Points of each colour on the map: more hide each other."""
 
@@ -18,7 +18,9 @@ def describe(folder: Path, reference: Sample, window: Sample, *, seed: int) -> d
     if not reference.texts or not window.texts:
         return {}
     words = terms.carriers(reference.texts, window.texts, most=200)
-    kept = [item for item in words if abs(item.score) >= 2.5][:WORDS] or words[:6]
+    strong = [item for item in words if abs(item.score) >= 2.5]
+    more = [item for item in strong if item.score > 0][:WORDS]
+    kept = [*more, *[item for item in strong if item.score < 0][: WORDS - min(len(more), WORDS // 2)]] or words[:6]
     rising = {item.word: item.score for item in words if item.score > 2}
     return {
         "words": [asdict(item) for item in kept],

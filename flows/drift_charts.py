@@ -91,7 +91,7 @@ def _labels(wanted: Sequence[tuple[float, float, str, bool]]) -> str:
     return body
 
 
-ROW, NAME, BAR = 20, 130, 560
+ROW, NAME, BAR, WORDS_WIDTH = 20, 110, 330, 560
 
 
 def words_chart(words: Sequence[Mapping[str, Any]]) -> str:
@@ -109,7 +109,7 @@ def words_chart(words: Sequence[Mapping[str, Any]]) -> str:
             f'<text class="tick" x="{NAME + max(old, new, 1) + 6:.1f}" y="{y + 12}">'
             f"{100 * item['reference_share']:.1f} → {100 * item['window_share']:.1f} %</text>"
         )
-    return _svg(len(words) * ROW + 8, body, "share of documents that hold a word, before and now")
+    return _svg(len(words) * ROW + 8, body, "share of documents that hold a word, before and now", WORDS_WIDTH)
 
 
 CELL_HEIGHT, CELLS_LEFT = 26, 112
@@ -155,5 +155,5 @@ def _told(window: Mapping[str, Any]) -> str:
     return f"{window['name']}: {window['documents']:,} documents{began}: {window['outcome']}"
 
 
-def _svg(height: float, body: str, label: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">{body}</svg>'
+def _svg(height: float, body: str, label: str, width: float = WIDTH) -> str:
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">{body}</svg>'

@@ -14,11 +14,11 @@ from flows.traffic import History, Judged, Request
 from pipelines import stage
 from pipelines.adapters import files, reader, references, release
 from pipelines.artifacts import Artifact, State
-from pipelines.core.drift import comparison, policy, windows
+from pipelines.core.drift import comparison, policy, watch, windows
 from pipelines.core.drift.comparison import Comparison, Settings
 from pipelines.core.drift.policy import Outcome, Policy
 from pipelines.core.drift.policy import State as DriftState
-from pipelines.core.drift.sample import Sample, evenly
+from pipelines.core.drift.sample import Sample
 from pipelines.errors import ArtifactError
 from pipelines.params import Drift, Params
 
@@ -90,16 +90,8 @@ class _Bench:
     def policy(self) -> Policy:
         return Policy(recent=self.drift.recent_windows, needed=self.drift.needed_windows)
 
-    def compare(
-        self, reference: Sample, window: Sample, variation: dict[str, float] | None = None, **changes: Any
-    ) -> Comparison:
-        settings = dataclasses.replace(self.settings, **changes)
-        return comparison.compare(reference, window, settings, seed=self.params.seed, variation=variation)
-
-    def drawn(self, sample: Sample) -> Sample:
-        import numpy as np
-
-        return evenly(sample, self.drift.max_documents, np.random.default_rng(self.params.seed))
+    def compare(self, window: Sample) -> Comparison:
+        return comparison.compare(self.reference, window, self.settings, seed=self.params.seed)
 
 
 def check(
@@ -169,7 +161,7 @@ def _check_batch(bench: _Bench, uri: str) -> Verdict:
 
     batch = batches.read(uri, bench.kind, bench.params.ingestion)
     sample = _read_batch(bench, batch.texts)
-    compared = bench.compare(bench.reference, sample)
+    compared = bench.compare(sample)
     parts = windows.even(len(sample), bench.drift.window_documents)
     rows = [
         _batch_row(bench, number, sample.take(range(part.start, part.stop))) for number, part in enumerate(parts, 1)
@@ -206,7 +198,7 @@ def _read_batch(bench: _Bench, texts: Sequence[str]) -> Sample:
 
 
 def _batch_row(bench: _Bench, number: int, part: Sample) -> WindowRow:
-    compared = bench.compare(bench.reference, part)
+    compared = bench.compare(part)
     return WindowRow(
         name=f"part {number}", documents=len(part), outcome=compared.outcome, began=None, ratios=_ratios(compared)
     )
@@ -268,15 +260,15 @@ def _judge(
 ) -> _Latest:
     """Judge one whole window and remember it."""
     weeks = _accepted(bench, judged, known)
-    samples = _read_requests(bench, [*weeks, asked])
-    window, pasts = samples[-1], samples[:-1]
-    variation = _largest([item.effects for item in judged if item.accepted])
-    by_release = bench.compare(bench.reference, window, variation)
-    by_weeks = _compare_with_weeks(bench, pasts, window) if pasts else None
-    reference, compared, against = (
-        (by_weeks[0], by_weeks[1], f"the last {len(pasts)} accepted windows of requests")
-        if by_weeks
-        else (bench.reference, by_release, f"{len(bench.reference):,} held-out prompts of the release")
+    *pasts, window = _read_requests(bench, [*weeks, asked])
+    found = watch.judge(
+        bench.reference,
+        pasts,
+        window,
+        bench.settings,
+        past_effects=[item.effects for item in judged if item.accepted],
+        most=bench.drift.max_documents,
+        seed=bench.params.seed,
     )
     span = windows.times([request.time for request in asked], windows.Span(start=0, stop=len(asked)))
     record = Judged(
@@ -284,14 +276,19 @@ def _judge(
         ids=tuple(request.id for request in asked),
         began=span[0] if span else None,
         ended=span[1] if span else None,
-        outcome=compared.outcome,
-        against_release=by_release.outcome,
-        accepted=compared.outcome == "same",
-        effects=by_release.effects,
-        ratios=_ratios(compared),
+        outcome=found.decided.outcome,
+        against_release=found.by_release.outcome,
+        accepted=found.decided.outcome == "same",
+        effects=found.by_release.effects,
+        ratios=_ratios(found.decided),
     )
     history.write(record)
-    return _Latest(record, window, reference, compared, against)
+    against = f"the last {len(pasts)} accepted windows of requests" if found.by_weeks else _release_prompts(bench)
+    return _Latest(record, window, found.reference, found.decided, against)
+
+
+def _release_prompts(bench: _Bench) -> str:
+    return f"{len(bench.reference):,} held-out prompts of the release"
 
 
 def _again(bench: _Bench, judged: Sequence[Judged], known: Sequence[Request]) -> _Latest:
@@ -301,10 +298,8 @@ def _again(bench: _Bench, judged: Sequence[Judged], known: Sequence[Request]) ->
     if not asked:
         return _Latest(judged=judged[-1])
     (window,) = _read_requests(bench, [asked])
-    compared = bench.compare(bench.reference, window)
-    return _Latest(
-        judged[-1], window, bench.reference, compared, f"{len(bench.reference):,} held-out prompts of the release"
-    )
+    compared = bench.compare(window)
+    return _Latest(judged[-1], window, bench.reference, compared, _release_prompts(bench))
 
 
 def _accepted(bench: _Bench, judged: Sequence[Judged], known: Sequence[Request]) -> list[list[Request]]:
@@ -329,25 +324,6 @@ def _read_requests(bench: _Bench, groups: Sequence[Sequence[Request]]) -> list[S
     return found
 
 
-def _compare_with_weeks(bench: _Bench, weeks: Sequence[Sample], window: Sample) -> tuple[Sample, Comparison]:
-    """Compare with all accepted windows; their own variation is that of each against the others."""
-    from pipelines.core.drift.sample import joined
-
-    own = [
-        bench.compare(joined([*weeks[:number], *weeks[number + 1 :]]), week, permutations=199).effects
-        for number, week in enumerate(weeks)
-    ]
-    reference = bench.drawn(joined(weeks))
-    return reference, bench.compare(reference, window, _largest(own))
-
-
-def _largest(effects: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {
-        test: max(effect[test] for effect in effects if test in effect)
-        for test in {name for effect in effects for name in effect}
-    }
-
-
 def _requests_verdict(
     bench: _Bench, judged: Sequence[Judged], latest: _Latest, *, waiting: int, folder: Path
 ) -> Verdict:
@@ -365,7 +341,7 @@ def _requests_verdict(
         words="",
         subject=f"requests in {folder}" + (f" ({waiting:,} wait for a whole window)" if waiting else ""),
         manifest_sha256=bench.manifest_sha256,
-        against=latest.against or f"{len(bench.reference):,} held-out prompts of the release",
+        against=latest.against or _release_prompts(bench),
         documents=len(judged[-1].ids) if judged else waiting,
         since=_shown(judged[began].began) or f"window {judged[began].number}" if began is not None else None,
         findings=latest.compared.findings if latest.compared else (),

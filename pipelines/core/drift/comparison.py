@@ -325,6 +325,8 @@ def compare_columns(reference: Sample, window: Sample, settings: Settings, *, se
             rows, deals_PN = pool.usable(_finite(values_N))
         except _Silent:
             continue
+        if np.ptp(values_N[rows]) == 0:
+            continue
         distance_P = statistics.kolmogorov_smirnov(values_N[rows], deals_PN)
         inside_N = deals_PN[0] > 0
         found.append(
