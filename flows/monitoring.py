@@ -259,17 +259,7 @@ def _judge(
     bench: _Bench, history: History, judged: Sequence[Judged], known: Sequence[Request], asked: Sequence[Request]
 ) -> _Latest:
     """Judge one whole window and remember it."""
-    weeks = _accepted(bench, judged, known)
-    *pasts, window = _read_requests(bench, [*weeks, asked])
-    found = watch.judge(
-        bench.reference,
-        pasts,
-        window,
-        bench.settings,
-        past_effects=[item.effects for item in judged if item.accepted],
-        most=bench.drift.max_documents,
-        seed=bench.params.seed,
-    )
+    window, found, against = _compared(bench, judged, known, asked)
     span = windows.times([request.time for request in asked], windows.Span(start=0, stop=len(asked)))
     record = Judged(
         number=judged[-1].number + 1 if judged else 1,
@@ -283,8 +273,35 @@ def _judge(
         ratios=_ratios(found.decided),
     )
     history.write(record)
-    against = f"the last {len(pasts)} accepted windows of requests" if found.by_weeks else _release_prompts(bench)
     return _Latest(record, window, found.reference, found.decided, against)
+
+
+def _again(bench: _Bench, judged: Sequence[Judged], known: Sequence[Request]) -> _Latest:
+    """The latest window once more, for the report: nothing new has come that fills another."""
+    ids = set(judged[-1].ids)
+    asked = [request for request in known if request.id in ids]
+    if not asked:
+        return _Latest(judged=judged[-1])
+    window, found, against = _compared(bench, judged[:-1], known, asked)
+    return _Latest(judged[-1], window, found.reference, found.decided, against)
+
+
+def _compared(
+    bench: _Bench, before: Sequence[Judged], known: Sequence[Request], asked: Sequence[Request]
+) -> tuple[Sample, watch.Judgement, str]:
+    """The sample of a window, what it came to after the windows `before` it, and with what it was compared."""
+    *pasts, window = _read_requests(bench, [*_accepted(bench, before, known), asked])
+    found = watch.judge(
+        bench.reference,
+        pasts,
+        window,
+        bench.settings,
+        past_effects=[item.effects for item in before if item.accepted],
+        most=bench.drift.max_documents,
+        seed=bench.params.seed,
+    )
+    against = f"the last {len(pasts)} accepted windows of requests" if found.by_weeks else _release_prompts(bench)
+    return window, found, against
 
 
 def _release_prompts(bench: _Bench) -> str:

@@ -61,7 +61,7 @@ def test_the_draw_depends_on_the_documents_alone_and_a_smaller_one_is_its_beginn
 
 
 def test_a_release_without_a_reference_says_how_to_make_one(tmp_path):
-    with pytest.raises(ArtifactError, match="Set it to 1000 in params.yaml and run deployment again"):
+    with pytest.raises(ArtifactError, match=r"Set it to 1000 in params\.yaml and run deployment again"):
         references.read(tmp_path, "corpus")
 
 

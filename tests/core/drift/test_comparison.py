@@ -10,8 +10,8 @@ from pipelines.core.drift.comparison import Settings, compare
 from pipelines.core.drift.sample import PERPLEXITY, Sample
 
 QUICK = Settings(permutations=499, min_documents=20)
-OLD = "barn hill park lake shop wood ball cake drum kite boat hat".split()
-NEW = "whale tide reef anchor".split()
+OLD = ["barn", "hill", "park", "lake", "shop", "wood", "ball", "cake", "drum", "kite", "boat", "hat"]
+NEW = ["whale", "tide", "reef", "anchor"]
 
 
 def sample(count, seed, *, foreign=0.0):

@@ -1,5 +1,7 @@
 """Windows are cut by count, so that no clock moves them."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ def test_whole_windows_follow_one_another_and_leave_less_than_one(documents, siz
 def test_a_finished_batch_is_cut_into_windows_of_nearly_one_length_with_nothing_left(documents, size):
     found = windows.even(documents, size)
     assert (found[0].start, found[-1].stop) == (0, documents)
-    assert all(one.stop == other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.stop == other.start for one, other in itertools.pairwise(found))
     assert max(map(len, found)) - min(map(len, found)) <= 1
 
 
