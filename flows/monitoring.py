@@ -290,7 +290,9 @@ def _compared(
     bench: _Bench, before: Sequence[Judged], known: Sequence[Request], asked: Sequence[Request]
 ) -> tuple[Sample, watch.Judgement, str]:
     """The sample of a window, what it came to after the windows `before` it, and with what it was compared."""
-    *pasts, window = _read_requests(bench, [*_accepted(bench, before, known), asked])
+    read = all(request.text is not None for request in asked)
+    weeks = _accepted(bench, before, [request for request in known if request.text is not None or not read])
+    *pasts, window = _read_requests(bench, [*weeks, asked])
     found = watch.judge(
         bench.reference,
         pasts,
@@ -308,19 +310,8 @@ def _release_prompts(bench: _Bench) -> str:
     return f"{len(bench.reference):,} held-out prompts of the release"
 
 
-def _again(bench: _Bench, judged: Sequence[Judged], known: Sequence[Request]) -> _Latest:
-    """The latest window once more, for the report: nothing new has come that fills another."""
-    ids = set(judged[-1].ids)
-    asked = [request for request in known if request.id in ids]
-    if not asked:
-        return _Latest(judged=judged[-1])
-    (window,) = _read_requests(bench, [asked])
-    compared = bench.compare(window)
-    return _Latest(judged[-1], window, bench.reference, compared, _release_prompts(bench))
-
-
 def _accepted(bench: _Bench, judged: Sequence[Judged], known: Sequence[Request]) -> list[list[Request]]:
-    """The requests of the latest accepted windows that are still in the log; none while they are too few."""
+    """The requests of the latest accepted windows that are still known; none while they are too few."""
     by_id = {request.id: request for request in known}
     weeks = [
         [by_id[name] for name in window.ids if name in by_id]

@@ -17,6 +17,9 @@ from pipelines.errors import ArtifactError
 
 _NUMBERS = re.compile(r"(\d+)")
 
+LARGEST = 1e30
+"""Numbers beyond are damage, not measurements."""
+
 MEASURES = ("seconds", "first_token_seconds", "prompt_tokens", "completion_tokens", "nats_per_token")
 """Figures of the log itself that are compared between weeks of traffic; a release has no reference for them."""
 
@@ -65,7 +68,7 @@ def _segment(path: Path) -> Iterator[Request]:
 
 def _request(record: Mapping[str, Any]) -> Request:
     columns = _numbers(record["prompt_descriptors"], "")
-    columns |= _numbers(record.get("response_descriptors") or {}, "response ")
+    columns |= _numbers(record.get("response_descriptors"), "response ")
     columns |= _numbers({name: record.get(name) for name in MEASURES}, "")
     if isinstance(status := record.get("status"), int):
         columns["failed"] = float(status >= 500)
@@ -81,20 +84,22 @@ def _request(record: Mapping[str, Any]) -> Request:
     )
 
 
-def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+def _numbers(values: Any, prefix: str) -> dict[str, float]:
+    """The entries that are numbers; one too large for a float is none."""
+    entries = values.items() if isinstance(values, dict) else ()
     return {
         prefix + name: float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        for name, value in entries
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
     }
 
 
 def _seconds(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < LARGEST else None
     try:
         return datetime.fromisoformat(value).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

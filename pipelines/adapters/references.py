@@ -122,9 +122,14 @@ def with_texts(folder: Path, sample: Sample) -> Sample:
 
 def make(folder: Path, validated: Path, *, most: int, threads: int | None) -> None:
     """Let the model in `folder` read held-out documents of each kind and write its reference sample there."""
-    samples = {}
-    for kind in KINDS:
-        if chosen := texts(validated, kind, most):
-            samples[kind] = reader.read(folder, chosen, threads=threads)
-    if samples:
-        write(folder, samples)
+    chosen = {kind: texts(validated, kind, most) for kind in KINDS}
+    together = [text for drawn in chosen.values() for text in drawn]
+    if not together:
+        return
+    sample = reader.read(folder, together, threads=threads)
+    samples, start = {}, 0
+    for kind, drawn in chosen.items():
+        if drawn:
+            samples[kind] = sample.take(range(start, start + len(drawn)))
+        start += len(drawn)
+    write(folder, samples)

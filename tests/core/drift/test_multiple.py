@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -11,11 +11,13 @@ from pipelines.core.drift import multiple
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(p_values)
 def test_q_values_are_scipys(values):
     assert multiple.benjamini_hochberg(values) == pytest.approx(stats.false_discovery_control(values))
 
 
+@settings(deadline=None)
 @given(p_values)
 def test_adjusting_never_lowers_a_p_value_and_the_alarm_is_never_softer_than_the_report(values):
     for raw, alarm, report in zip(

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.drift import permutations
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 50))
 def test_every_deal_gives_the_window_as_many_documents_as_the_observed_one(reference, window, count):
     deals = permutations.deals(reference, window, count, np.random.default_rng(1))
@@ -21,6 +22,7 @@ def test_random_deals_are_dealt_evenly():
     assert np.abs(deals[1:].mean(axis=0) - 0.25).max() < 0.04
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
 def test_a_p_value_counts_the_observed_deal_itself(statistics):
     p = permutations.p_value(np.array(statistics))

@@ -1,7 +1,7 @@
 """When windows that differ are an alarm."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.drift import policy
@@ -40,6 +40,7 @@ def test_the_state_after_these_windows(letters, state):
     assert policy.state(outcomes(letters), Policy()) == state
 
 
+@settings(deadline=None)
 @given(st.text("sdi", max_size=12))
 def test_drift_needs_the_latest_window_and_enough_of_the_recent_ones(letters):
     told = [letter for letter in letters if letter != "i"]

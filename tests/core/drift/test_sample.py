@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.drift.sample import Sample, evenly, joined
@@ -30,6 +30,7 @@ def told(one):
 lists = st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=12)
 
 
+@settings(deadline=None)
 @given(lists, st.data())
 def test_taken_documents_keep_all_their_parts(documents, data):
     rows = data.draw(st.lists(st.sampled_from(range(len(documents))))) if documents else []
@@ -41,6 +42,7 @@ def test_taken_documents_keep_all_their_parts(documents, data):
     assert taken.columns["words"].tolist() == [len(document) for document in wanted]
 
 
+@settings(deadline=None)
 @given(lists, lists)
 def test_joined_samples_hold_the_documents_of_both_in_order(one, other):
     both = joined([sample(one), sample(other)])
@@ -55,6 +57,7 @@ def test_what_one_of_two_samples_lacks_is_left_out():
     assert list(both.columns) == ["words"]
 
 
+@settings(deadline=None)
 @given(lists)
 def test_counts_are_those_of_each_document(documents):
     types = np.array([1, 4, 7])

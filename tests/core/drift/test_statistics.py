@@ -24,6 +24,7 @@ def sides(values, row):
 counts = hnp.arrays(np.float32, st.tuples(st.just(9), st.integers(1, 6)), elements=st.integers(0, 5).map(float))
 
 
+@settings(deadline=None)
 @given(counts)
 def test_jensen_shannon_is_scipys_for_every_deal(counts_NV):
     counts_NV[:, 0] += 1
@@ -41,6 +42,7 @@ def test_disjoint_vocabularies_are_one_bit_apart_and_equal_ones_nothing():
     assert statistics.jensen_shannon(same, deals(2, 1))[0] == pytest.approx(0, abs=1e-7)
 
 
+@settings(deadline=None)
 @given(counts)
 def test_the_parts_of_the_divergence_by_token_add_up_to_it(counts_NV):
     counts_NV[:, 0] += 1

@@ -1,6 +1,6 @@
 """Words: who holds them, and which carry a change."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.drift import terms
@@ -17,6 +17,7 @@ def test_of_too_many_words_those_in_the_most_documents_stay():
     assert table.words == ("x",)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc ", max_size=12), max_size=15))
 def test_a_word_is_held_by_the_documents_that_hold_it(texts):
     table = terms.presence(texts, most=100)

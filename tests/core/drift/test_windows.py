@@ -2,13 +2,14 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.drift import windows
 from pipelines.core.drift.windows import Span
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2000), st.integers(1, 300))
 def test_whole_windows_follow_one_another_and_leave_less_than_one(documents, size):
     found = windows.whole(documents, size)
@@ -17,6 +18,7 @@ def test_whole_windows_follow_one_another_and_leave_less_than_one(documents, siz
     assert 0 <= documents - len(found) * size < size
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 300))
 def test_a_finished_batch_is_cut_into_windows_of_nearly_one_length_with_nothing_left(documents, size):
     found = windows.even(documents, size)
