@@ -276,6 +276,63 @@ def serve(
     os.execv(sys.executable, arguments)  # noqa: S606  the server takes over this process
 
 
+@app.command()
+def drift(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="SOURCE", help="A batch: tales://..., a file or glob, hf://..., any fsspec URL."
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option("--requests", metavar="DIR", help="Folder of a request log. Default: .moteur/requests."),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="What a batch holds: corpus, or requests (instruction records).")
+    ] = "corpus",
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", metavar="DIR", help="Compare with this release. Default: models/release."),
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="First declare the latest windows of requests to be normal.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Compare a batch of data, or the requests, with what the release was made from.
+
+    Writes reports/drift.html and reports/drift.json. The exit code tells the state:
+    0 ok, 10 watch, 11 drift, 12 insufficient data.
+
+    \b
+    Examples:
+      moteur drift
+      moteur drift --data "tales://?stories=1000&season=sea"
+      moteur drift --data new/stories.jsonl --release models/release
+      moteur drift --accept
+    """
+    if kind not in ("corpus", "requests"):
+        raise typer.BadParameter(f"--kind is {kind!r}: give corpus or requests")
+    if data is not None and (requests is not None or accept):
+        raise typer.BadParameter("--data is a batch; --requests and --accept are about requests: give one or the other")
+    source = str(Path(data).expanduser().resolve()) if data is not None and "://" not in data else data
+    log, folder = (path.resolve() if path is not None else None for path in (requests, release))
+    _enter(workspace)
+    from flows import drift_report, monitoring
+    from pipelines.artifacts import Artifact, State
+
+    verdict = monitoring.check(
+        data=source,
+        kind=kind,
+        requests=log or State.REQUESTS.path,
+        folder=folder or Artifact.RELEASE.path,
+        accept=accept,
+    )
+    drift_report.show(verdict)
+    raise typer.Exit(verdict.exit_code)
+
+
 def _enter(workspace: Path | None, profile: Path | None = None, var: list[str] | None = None) -> Path:
     """Settle the workspace, make it when a profile asks for one, and change into it."""
     from flows import workspaces

@@ -60,6 +60,7 @@ class State(StrEnum):
     REQUESTS = ".moteur/requests"
     SERVING = ".moteur/serving"
     TOKEN = ".moteur/token"  # noqa: S105  where it is, not what it is
+    DRIFT = ".moteur/drift"
 
     @property
     def path(self) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import stage
-from pipelines.adapters import files, models, release, sandbox
+from pipelines.adapters import files, models, references, release, sandbox
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import cards
@@ -53,7 +53,7 @@ def main(params: Params, tracker: Tracker) -> DeploymentReport:
     reports = {name: files.read_json(artifact.path) for name, artifact in REPORTS.items()}
     models.refuse_unsafe(Artifact.COMPRESSED.path)
     with files.replacing(Artifact.RELEASE.path) as fresh:
-        weights_format = _assemble(fresh, settings, reports)
+        weights_format = _assemble(fresh, settings, reports, params.threads)
         with tracker.progress("asking the release", 1, "sandbox") as bar:
             answers = sandbox.ask(
                 fresh,
@@ -83,7 +83,7 @@ def main(params: Params, tracker: Tracker) -> DeploymentReport:
     )
 
 
-def _assemble(folder: Path, settings: Deployment, reports: dict[str, Any]) -> str:
+def _assemble(folder: Path, settings: Deployment, reports: dict[str, Any], threads: int | None) -> str:
     """Fill `folder`; return the format of the weights."""
     shutil.copytree(Artifact.COMPRESSED.path, folder, copy_function=shutil.copyfile)
     compression = reports["compression"]
@@ -103,6 +103,8 @@ def _assemble(folder: Path, settings: Deployment, reports: dict[str, Any]) -> st
         weights_format=chosen[0]["format"],
     )
     (folder / "MODEL_CARD.md").write_text(cards.model_card(about, reports), encoding="utf-8")
+    if settings.reference_documents:
+        references.make(folder, Artifact.VALIDATED.path, most=settings.reference_documents, threads=threads)
     release.write_manifest(folder, format=1, name=settings.name, weights=about.weights_format)
     return about.weights_format
 

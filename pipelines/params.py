@@ -444,6 +444,57 @@ class Deployment(Section):
     """The sandbox process must answer within this time."""
     memory_mib: Positive
     """Address space of the sandbox process (MiB); the libraries alone take about 4,000."""
+    reference_documents: NotNegative
+    """Held-out documents of each kind that the release carries as token ids, so that drift can be measured without the
+    data. Who has the release can read them; 0: none, and drift cannot be measured."""
+
+
+class Drift(Section):
+    """When served traffic, or a batch of data, counts as changed."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    """Probability of a false alarm for one window, over all its tests (Bonferroni)."""
+    permutations: Annotated[int, Field(ge=99)]
+    """Random deals of a permutation test. (permutations + 1) x alpha / 5 tests should be a whole number."""
+    window_documents: Positive
+    """Documents in a window."""
+    min_documents: Annotated[int, Field(ge=10)]
+    """Fewer usable documents on either side are "insufficient data"."""
+    max_documents: Positive
+    """Of a larger batch so many are drawn."""
+    max_missing_share: Share
+    """A test says nothing when a greater share of its documents has no figure."""
+    recent_windows: Positive
+    """Windows that the policy looks back at, the latest included."""
+    needed_windows: Positive
+    """The latest window and so many of the recent ones in all must differ for an alarm."""
+    accepted_windows: Positive
+    """So many accepted windows of requests, the latest ones, are the traffic's own reference; with fewer the release's
+    reference decides."""
+    expected_share: Share
+    """Schema: at least this share of the documents must lie between the least and the greatest value of each
+    descriptor in the reference profile."""
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.needed_windows > self.recent_windows:
+            raise ValueError(
+                f"drift.needed_windows is {self.needed_windows} but drift.recent_windows is {self.recent_windows}:"
+                " lower the first or raise the second in params.yaml"
+            )
+        if self.min_documents > self.window_documents:
+            raise ValueError(
+                f"drift.min_documents is {self.min_documents} but drift.window_documents is {self.window_documents}:"
+                " lower the first or raise the second in params.yaml"
+            )
+        smallest = 1 / (self.permutations + 1)
+        if smallest > self.alpha / 5:
+            raise ValueError(
+                f"drift.permutations is {self.permutations}, whose smallest p-value {smallest:.2g} is above drift.alpha"
+                f" / 5 tests = {self.alpha / 5:.2g}: no alarm could ever be raised. Raise drift.permutations in"
+                " params.yaml"
+            )
+        return self
 
 
 Figure = Literal[
@@ -688,6 +739,7 @@ class Params(Section):
     deployment: Deployment
     promotion: Promotion
     serving: Serving
+    drift: Drift
 
     @model_validator(mode="after")
     def _lengths_fit_the_model(self) -> Self:

@@ -3,12 +3,12 @@
 import pytest
 
 from pipelines import deployment
-from pipelines.adapters import files, models, release, sandbox
+from pipelines.adapters import files, models, references, release, sandbox
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
 from pipelines.errors import ArtifactError
 from tests import learning
-from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
+from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer, write_records
 
 PROMPTS = ["What did they have?", "Where did they go?"]
 
@@ -16,7 +16,7 @@ ANSWERED = {"unfinished_share": 0.1, "empty_share": 0.0, "answer_words": 7.5}
 
 
 def params(**changes):
-    return learning.params(deployment={"prompts": PROMPTS, "max_new_tokens": 6, **changes})
+    return learning.params(deployment={"prompts": PROMPTS, "max_new_tokens": 6, "reference_documents": 0, **changes})
 
 
 def talkative(tokenizer):
@@ -75,7 +75,7 @@ def test_the_release_is_verified_and_answers_in_a_process_of_its_own(workspace):
 def test_the_release_holds_everything_and_the_manifest_lists_it(workspace, answering):
     report = deployment.main(params(), NullTracker())
     listed = set(files.read_json(Artifact.RELEASE.path / release.MANIFEST)["files"])
-    found = {path.name for path in Artifact.RELEASE.path.iterdir()}
+    found = {path.relative_to(Artifact.RELEASE.path).as_posix() for path in Artifact.RELEASE.path.rglob("*.*")}
     assert listed == found - {release.MANIFEST}
     assert report.num_files == len(listed)
     assert listed >= {
@@ -93,11 +93,17 @@ def test_the_release_holds_everything_and_the_manifest_lists_it(workspace, answe
     assert files.read_json(Artifact.RELEASE.path / "figures.json")["ppo"] == {"some_figure": 0.5}
 
 
-def test_two_runs_give_the_same_bytes(workspace, answering):
-    deployment.main(params(), NullTracker())
+def test_two_runs_give_the_same_bytes_with_a_reference_of_held_out_documents(workspace, answering):
+    write_records(Artifact.VALIDATED.path)
+    deployment.main(params(reference_documents=15), NullTracker())
     digest = files.sha256(Artifact.RELEASE.path)
-    deployment.main(params(), NullTracker())
+    deployment.main(params(reference_documents=15), NullTracker())
     assert files.sha256(Artifact.RELEASE.path) == digest
+    assert references.FILE in files.read_json(Artifact.RELEASE.path / release.MANIFEST)["files"]
+    held_out = references.texts(Artifact.VALIDATED.path, "corpus", 15)
+    assert references.read(Artifact.RELEASE.path, "corpus").texts == tuple(held_out)
+    assert len(references.read(Artifact.RELEASE.path, "requests")) == 15
+    assert release.weight_bytes(Artifact.RELEASE.path) == release.weight_bytes(Artifact.COMPRESSED.path)
 
 
 def test_an_empty_answer_fails_the_stage_and_leaves_the_last_release_in_place(workspace, answering):

@@ -12,7 +12,7 @@ from flows import cli
 from tests.flows import toy
 from tests.flows.examples import ROOT
 
-COMMANDS = ["run", "plan", "status", "report", "chat", "promote", "rollback", "history", "verify", "serve"]
+COMMANDS = ["run", "plan", "status", "report", "chat", "promote", "rollback", "history", "verify", "serve", "drift"]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
 
 

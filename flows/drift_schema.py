@@ -1,0 +1,66 @@
+"""The shape of the documents, held against that of the reference by Great Expectations."""
+
+from dataclasses import dataclass
+
+from pipelines.artifacts import State
+from pipelines.core.drift.sample import PERPLEXITY, Sample
+from pipelines.params import Expectation
+
+DOCS = State.DRIFT.path / "data_docs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaRow:
+    """One expectation about the shape of the documents."""
+
+    column: str
+    expected: str
+    observed: str
+    met: bool
+
+
+def check(reference: Sample, window: Sample, *, expected_share: float) -> list[SchemaRow]:
+    """Whether enough documents lie between the least and greatest value that the reference has of each descriptor.
+
+    Args:
+        reference: Its values are the expectation.
+        window: The documents.
+        expected_share: Share that must lie within, in [0, 1].
+    """
+    import numpy as np
+    import pandas as pd
+
+    from pipelines.adapters import expectations
+
+    names = [name for name in reference.columns if name in window.columns and name != PERPLEXITY]
+    if not names or not len(window):
+        return []
+    contract = [
+        Expectation(
+            records="corpus",
+            name="ExpectColumnValuesToBeBetween",
+            arguments={
+                "column": name,
+                "min_value": float(np.nanmin(reference.columns[name])) - 1e-5,
+                "max_value": float(np.nanmax(reference.columns[name])) + 1e-5,
+                "mostly": expected_share,
+            },
+        )
+        for name in names
+        if np.isfinite(reference.columns[name]).any()
+    ]
+    count = len(window)
+    table = pd.DataFrame({"id": range(count), "split": "window", "line": range(1, count + 1)})
+    for name in names:
+        table[name] = window.columns[name].astype(float)
+    outcomes = expectations.check({"corpus": table}, contract, expectations.compile_contract(contract), DOCS)
+    return [
+        SchemaRow(
+            column=str(item.expectation.arguments["column"]),
+            expected=f"{item.expectation.arguments['min_value'] + 1e-5:.4g} to"
+            f" {item.expectation.arguments['max_value'] - 1e-5:.4g} in {100 * expected_share:g} % of the documents",
+            observed=f"{item.observed} outside" if item.num_unexpected is not None else item.observed,
+            met=item.met,
+        )
+        for item in outcomes
+    ]
