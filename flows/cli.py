@@ -135,6 +135,34 @@ def chat(
     os.execv(sys.executable, arguments)  # noqa: S606  the console takes over this process
 
 
+@app.command()
+def alerts(
+    workspace: Workspace = None,
+    test: Annotated[bool, typer.Option("--test", help="Send a test alert to every sink, now.")] = False,
+    close: Annotated[str | None, typer.Option("--close", metavar="KEY", help="Take this alert off the list.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show closed alerts too.")] = False,
+) -> None:
+    """Show open alerts and who was told; try the sinks.
+
+    Where alerts go is set in params.yaml, section alerts.
+
+    \b
+    Examples:
+      moteur alerts
+      moteur alerts --test
+      moteur alerts --close drift/2026-03-03
+    """
+    from flows import alerts as alerting
+
+    _enter(workspace)
+    if test:
+        alerting.test()
+    elif close is not None:
+        alerting.close(close)
+    else:
+        alerting.show(everything=everything)
+
+
 def _enter(workspace: Path | None, profile: Path | None = None, var: list[str] | None = None) -> Path:
     """Settle the workspace, make it when a profile asks for one, and change into it."""
     from flows import workspaces

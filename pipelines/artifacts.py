@@ -56,6 +56,9 @@ class State(StrEnum):
     MLFLOW_ARTIFACTS = ".moteur/mlartifacts"
     DATA_DOCS = ".moteur/data_docs"
     LOGS = ".moteur/logs"
+    ALERTS = ".moteur/alerts"
+    RETRAININGS = ".moteur/retrainings"
+    SERVICES = ".moteur/services"
 
     @property
     def path(self) -> Path:

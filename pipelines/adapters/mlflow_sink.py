@@ -285,8 +285,9 @@ def _client() -> "MlflowClient":
 def _experiment(client: "MlflowClient") -> str:
     if found := client.get_experiment_by_name(EXPERIMENT):
         return str(found.experiment_id)
-    local = tracking_uri().startswith("sqlite:")
-    place = State.MLFLOW_ARTIFACTS.path.resolve().as_uri() if local else None
+    uri = tracking_uri()
+    beside = Path(uri.removeprefix("sqlite:///")).parent / State.MLFLOW_ARTIFACTS.path.name
+    place = beside.resolve().as_uri() if uri.startswith("sqlite:///") else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=place))
 
 
