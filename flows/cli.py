@@ -136,6 +136,35 @@ def chat(
 
 
 @app.command()
+def retrain(
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", metavar="DIR", help="The checkout. Default: the one around you.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Run STAGE and all below it again, changed or not.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="FILE", help="Instead of retraining.profile in params.yaml.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait while another retraining is under way.")] = False,
+) -> None:
+    """Train again at the last commit, with accepted data, and let the result go live if it is better.
+
+    It works in a clone of its own; the checkout stays as it is. One that was killed is taken up where it was.
+
+    \b
+    Examples:
+      moteur retrain
+      moteur retrain --from ppo
+      moteur retrain --profile profiles/smoke.yaml
+    """
+    from flows import retraining
+
+    order = retraining.Order(start=start, profile=profile)
+    retraining.run(_enter(workspace), order, typer.echo, wait=wait)
+
+
+@app.command()
 def alerts(
     workspace: Workspace = None,
     test: Annotated[bool, typer.Option("--test", help="Send a test alert to every sink, now.")] = False,

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -12,9 +13,11 @@ GRACE_SECONDS = 60.0
 """A stage has this long to save its state after SIGTERM; what lives then is killed."""
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], grace: float = GRACE_SECONDS) -> int:
+def run(
+    command: Sequence[str], environment: Mapping[str, str], grace: float = GRACE_SECONDS, folder: Path | None = None
+) -> int:
     """Run `command` with our terminal and return its exit code; on any exception end its whole group first."""
-    child = subprocess.Popen(command, env=dict(environment), start_new_session=True)  # noqa: S603
+    child = subprocess.Popen(command, cwd=folder, env=dict(environment), start_new_session=True)  # noqa: S603
     try:
         return child.wait()
     except BaseException:

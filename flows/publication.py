@@ -1,0 +1,119 @@
+"""What a retraining made goes public, in an order in which nothing is live before it can be had again.
+
+dvc push, verify, git push to runs/<id>, register, gate, move the alias. The last three are `flows.promotion`.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import clones
+from pipelines.artifacts import Artifact
+from pipelines.errors import ArtifactError, MoteurError
+
+CODE = ("dvc.lock", "dvc.yaml", "params.yaml", "reports")
+
+
+class NotPublished(MoteurError):  # noqa: N818  it is an outcome, and reads as one
+    """What was made could not be stored where it can be had again; nothing went live."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    """What the gate said."""
+
+    promoted: bool
+    version: int | None
+    why: str
+
+
+def push_data(workspace: Path, retries: int, say: Callable[[str], None]) -> None:
+    """`dvc push` to the default remote; nothing where there is none.
+
+    Raises:
+        NotPublished: when it keeps failing.
+    """
+    name = clones.data_remote(workspace)
+    if name is None:
+        say("  no DVC remote is set: the data stay in this machine's cache (dvc remote add --default NAME URL)")
+        return
+    command = [sys.executable, "-m", "dvc", "push", "--quiet"]
+    _persistently(lambda: _run(command, workspace), f"dvc push to {name}", retries, say)
+    say(f"  pushed the data to {name}")
+
+
+def verify(workspace: Path, say: Callable[[str], None]) -> None:
+    """Hash the release again, byte by byte, as its manifest has it; nothing where the graph makes no release.
+
+    Raises:
+        ArtifactError: when a file differs.
+    """
+    if not (workspace / Artifact.RELEASE).is_dir():
+        return
+    command = [sys.executable, "-m", "pipelines.adapters.release", "verify", Artifact.RELEASE.value]
+    if fault := _run(command, workspace):
+        raise ArtifactError(f"the release in {workspace} is not what its manifest says: {fault}. Nothing went live.")
+    say("  the release is what its manifest says")
+
+
+def push_code(checkout: Path, workspace: Path, name: str, retries: int, say: Callable[[str], None]) -> None:
+    """Commit dvc.lock, params and reports in the workspace and push them to `runs/<name>`.
+
+    Raises:
+        NotPublished: when it keeps failing.
+    """
+    clones.commit(workspace, CODE, f"Retraining {name}")
+    went: list[str] = []
+
+    def attempt() -> str:
+        try:
+            went.append(clones.push(checkout, workspace, f"runs/{name}"))
+        except ArtifactError as error:
+            return str(error)
+        return ""
+
+    _persistently(attempt, f"git push to runs/{name}", retries, say)
+    say(f"  pushed the commit to {went[-1]}")
+
+
+def hand_over(checkout: Path, workspace: Path, why: str) -> Handover:
+    """Register the release, judge it, and let it go live if it is better: `flows.promotion` of this checkout."""
+    if not (workspace / Artifact.RELEASE).is_dir():
+        return Handover(promoted=False, version=None, why="the graph makes no release, so there is nothing to promote")
+    return _promote(checkout, workspace, why)
+
+
+def _promote(checkout: Path, workspace: Path, why: str) -> Handover:
+    from flows import promotion
+
+    outcome = promotion.promote(workspace / Artifact.RELEASE, root=checkout, why=why)
+    return Handover(promoted=outcome.promoted, version=outcome.version, why=outcome.why)
+
+
+def _persistently(attempt: Callable[[], str], what: str, retries: int, say: Callable[[str], None]) -> None:
+    """Try until `attempt` gives no fault, with a doubling wait."""
+    for number in range(retries + 1):
+        if not (fault := attempt()):
+            return
+        if number < retries:
+            wait = 2.0**number
+            say(f"  {what} failed ({fault}); again in {wait:g} s")
+            time.sleep(wait)
+    raise NotPublished(
+        f"{what} failed {retries + 1} times: {fault}. Nothing went live. When the store is back, `moteur retrain`"
+        " goes on here: what was trained is not trained again."
+    )
+
+
+def _run(command: list[str], workspace: Path) -> str:
+    """Run a command in the workspace; the empty string, or the last line it said when it failed."""
+    done = subprocess.run(  # noqa: S603
+        command, cwd=workspace, env=dict(os.environ), capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    return (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
