@@ -77,7 +77,7 @@ def plan(profile: Profile = None, workspace: Workspace = None, var: Variables = 
 
 @app.command()
 def status(workspace: Workspace = None) -> None:
-    """Show which stages are up to date, which changed and why, the release, the last runs.
+    """Show which stages are up to date, which changed and why; what runs, the champion, what comes next, alerts.
 
     \b
     Examples:
@@ -133,6 +133,42 @@ def chat(
     arguments += ["--model", str(folder)] if folder else []
     sys.stdout.flush()
     os.execv(sys.executable, arguments)  # noqa: S606  the console takes over this process
+
+
+@app.command()
+def up(
+    workspace: Workspace = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, until Ctrl-C; for a service manager.")
+    ] = False,
+) -> None:
+    """Start everything on this machine: Prefect, MLflow, serving, monitoring, the schedule, alerts.
+
+    Each is kept alive. PREFECT_API_URL and MLFLOW_TRACKING_URI name servers of your own, which are used instead.
+    Ports and hours are in params.yaml, sections services and schedule.
+
+    \b
+    Examples:
+      moteur up
+      moteur up --foreground
+    """
+    from flows import up as running
+
+    running.up(_enter(workspace), foreground=foreground)
+
+
+@app.command()
+def down(workspace: Workspace = None) -> None:
+    """End everything that `moteur up` started; a running stage saves its state and goes on with the next `up`.
+
+    \b
+    Examples:
+      moteur down
+      moteur down --workspace /srv/moteur
+    """
+    from flows import up as running
+
+    running.down(_enter(workspace))
 
 
 @app.command()

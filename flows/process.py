@@ -31,19 +31,19 @@ def end(child: "subprocess.Popen[bytes]", grace: float) -> None:
     DVC ignores SIGINT while a stage runs and leaves in order when the stage has ended; SIGTERM would kill it at once
     and leave the stage alone with its locks.
     """
-    members = _members(child.pid)
-    for member in members:
+    for member in members(child.pid):
         _send(member, signal.SIGINT if member.pid == child.pid else signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while _members(child.pid) and time.monotonic() < deadline:
+    while members(child.pid) and time.monotonic() < deadline:
         child.poll()
         time.sleep(0.05)
-    for member in _members(child.pid):
+    for member in members(child.pid):
         _send(member, signal.SIGKILL)
     child.wait()
 
 
-def _members(group: int) -> list[psutil.Process]:
+def members(group: int) -> list[psutil.Process]:
+    """The living processes of a process group."""
     found = []
     for process in psutil.process_iter(["status"]):
         try:

@@ -3,6 +3,7 @@
 dvc push, verify, git push to runs/<id>, register, gate, move the alias. The last three are `flows.promotion`.
 """
 
+import importlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flows import clones
 from pipelines.artifacts import Artifact
@@ -27,8 +29,7 @@ class Handover:
     """What the gate said."""
 
     promoted: bool
-    version: int | None
-    why: str
+    words: str
 
 
 def push_data(workspace: Path, retries: int, say: Callable[[str], None]) -> None:
@@ -80,18 +81,23 @@ def push_code(checkout: Path, workspace: Path, name: str, retries: int, say: Cal
     say(f"  pushed the commit to {went[-1]}")
 
 
-def hand_over(checkout: Path, workspace: Path, why: str) -> Handover:
-    """Register the release, judge it, and let it go live if it is better: `flows.promotion` of this checkout."""
+def register(checkout: Path, workspace: Path, say: Callable[[str], None]) -> int | None:
+    """Register the release; return its version, or None where the graph makes no release."""
     if not (workspace / Artifact.RELEASE).is_dir():
-        return Handover(promoted=False, version=None, why="the graph makes no release, so there is nothing to promote")
-    return _promote(checkout, workspace, why)
+        say("  the graph makes no release, so there is nothing to register")
+        return None
+    return int(_promotion().register(checkout, source=workspace, say=say).number)
 
 
-def _promote(checkout: Path, workspace: Path, why: str) -> Handover:
-    from flows import promotion
+def judge(checkout: Path, workspace: Path, version: int, why: str, say: Callable[[str], None]) -> Handover:
+    """Judge a registered version, and let it go live if it is good enough."""
+    outcome = _promotion().promote(checkout, version=version, source=workspace, why=why, say=say)
+    return Handover(promoted=outcome.moved, words=outcome.words)
 
-    outcome = promotion.promote(workspace / Artifact.RELEASE, root=checkout, why=why)
-    return Handover(promoted=outcome.promoted, version=outcome.version, why=outcome.why)
+
+def _promotion() -> Any:
+    """The gate and the registry; they bring MLflow, so they are loaded late."""
+    return importlib.import_module("flows.promotion")
 
 
 def _persistently(attempt: Callable[[], str], what: str, retries: int, say: Callable[[str], None]) -> None:

@@ -120,6 +120,8 @@ def run(
             say(f"Nothing to do: {chosen.why}.")
             return chosen
         try:
+            if chosen.attempts:
+                _tell_again(chosen, outbox)
             _work(checkout, chosen, params.retraining, say)
         except MoteurError as error:
             _give_account(checkout, chosen, error, outbox)
@@ -278,6 +280,7 @@ def _work(checkout: Path, record: Record, settings: schema.Retraining, say: Call
         "push data": lambda: publication.push_data(workspace, retries, say),
         "verify": lambda: publication.verify(workspace, say),
         "push code": lambda: publication.push_code(checkout, workspace, record.id, retries, say),
+        "register": lambda: _register(checkout, workspace, record, say),
         "promote": lambda: _promote(checkout, workspace, record, say),
     }
     for name, step in steps.items():
@@ -354,12 +357,17 @@ def environment(checkout: Path) -> dict[str, str]:
     return kept
 
 
+def _register(checkout: Path, workspace: Path, record: Record, say: Callable[[str], None]) -> None:
+    record.version = publication.register(checkout, workspace, say)
+
+
 def _promote(checkout: Path, workspace: Path, record: Record, say: Callable[[str], None]) -> None:
-    result = publication.hand_over(checkout, workspace, f"retraining {record.id}, {_because(record)}")
-    nothing = result.version is None
-    record.status = "promoted" if result.promoted else "finished" if nothing else "refused"
-    record.version, record.note = result.version, result.why
-    say(f"  {record.status}: {result.why}")
+    if record.version is None:
+        record.status = "finished"
+        return
+    result = publication.judge(checkout, workspace, record.version, f"retraining {record.id}, {_because(record)}", say)
+    record.status, record.note = ("promoted" if result.promoted else "refused"), result.words
+    say(f"  {result.words}")
 
 
 # Afterwards
@@ -382,6 +390,12 @@ def _tell(record: Record, outbox: Alerting) -> None:
     when = datetime.fromtimestamp(record.started, UTC).isoformat(timespec="seconds")
     body = f"{record.note}\nStarted {when}, {_because(record)}, at commit {record.commit[:12]}."
     outbox.put(f"retraining/{record.id}/{record.status}", title, body, severity)
+
+
+def _tell_again(record: Record, outbox: Alerting) -> None:
+    how = record.note or "It was killed, or the machine went down."
+    title = f"Retraining {record.id} was interrupted and goes on"
+    outbox.put(f"retraining/{record.id}/attempt {record.attempts + 1}", title, how, "warning")
 
 
 def _tidy(checkout: Path, kept: int) -> None:

@@ -11,7 +11,7 @@ from flows import cli
 from tests.flows import toy
 from tests.flows.examples import ROOT
 
-COMMANDS = ["run", "plan", "status", "report", "chat", "retrain", "alerts"]
+COMMANDS = ["run", "plan", "status", "report", "chat", "up", "down", "retrain", "alerts"]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
 
 

@@ -86,7 +86,7 @@ def test_it_is_published_in_order_and_its_commit_holds_the_lock_of_what_was_push
     root, said, _ = retrained
     record, _ = records(root)
     assert record.status == "finished"
-    assert record.done == ["workspace", "lifecycle", "push data", "verify", "push code", "promote"]
+    assert record.done == ["workspace", "lifecycle", "push data", "verify", "push code", "register", "promote"]
     lock = toy.run_git(root.parent / "code.git", "show", f"runs/{record.id}:dvc.lock")
     digest = yaml.safe_load(lock)["stages"]["tokenization"]["outs"][0]["md5"]
     assert (root.parent / f"store/files/md5/{digest[:2]}/{digest[2:]}").exists()

@@ -1,0 +1,55 @@
+"""The flows that `moteur up` serves: `retrain` and `monitor`. Prefect loads this module in a process for each run."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.flows import Flow
+from prefect.runtime import flow_run
+from prefect.states import Completed, State
+
+from flows import drift_watch, retraining
+from pipelines.adapters.alerts import Outbox
+
+
+def tell(ours: Flow[Any, Any], run: FlowRun, state: State[Any]) -> None:
+    """Alert that a flow failed or crashed."""
+    what = state.name or "Failed"
+    Outbox().put(f"flow/{run.id}/{what}", f"Flow {ours.name}: {what.lower()}", state.message or "", "failure")
+
+
+@flow(  # type: ignore[untyped-decorator]
+    name="retrain", persist_result=False, validate_parameters=False, log_prints=True, on_crashed=[tell]
+)
+def retrain(
+    reason: retraining.Reason = "schedule", key: str = "", start: str | None = None, profile: str | None = None
+) -> State[Any]:
+    """Retrain; a run that was skipped or refused is completed under that name."""
+    order = retraining.Order(reason=reason, key=key or _key(reason), start=start, profile=profile)
+    result = retraining.run(Path.cwd(), order, _say, wait=True)
+    if isinstance(result, retraining.Skipped):
+        return Completed(name="Skipped", message=result.why)
+    return Completed(name=result.status.capitalize(), message=f"{result.id}: {result.note or result.status}")
+
+
+@flow(  # type: ignore[untyped-decorator]
+    name="monitor", persist_result=False, validate_parameters=False, on_failure=[tell], on_crashed=[tell]
+)
+def monitor() -> State[Any]:
+    """Check the requests for drift."""
+    verdict = drift_watch.look(Path.cwd())
+    return Completed(name=verdict.state.capitalize(), message=verdict.words)
+
+
+def _key(reason: str) -> str:
+    """A schedule's time is its key: however often a clock that jumps lets it come, it retrains once."""
+    if reason != "schedule":
+        return ""
+    planned = flow_run.scheduled_start_time or datetime.now(UTC)
+    return f"schedule {planned.astimezone(UTC).isoformat(timespec='minutes')}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  Prefect keeps it as the log of the run
