@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -14,10 +15,20 @@ GRACE_SECONDS = 60.0
 
 
 def run(
-    command: Sequence[str], environment: Mapping[str, str], grace: float = GRACE_SECONDS, folder: Path | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    grace: float = GRACE_SECONDS,
+    *,
+    folder: Path | None = None,
+    output: IO[bytes] | None = None,
 ) -> int:
-    """Run `command` with our terminal and return its exit code; on any exception end its whole group first."""
-    child = subprocess.Popen(command, cwd=folder, env=dict(environment), start_new_session=True)  # noqa: S603
+    """Run `command` and return its exit code; on any exception end its whole group first.
+
+    It works in `folder` (default: the current one) and writes to `output` (default: our terminal).
+    """
+    child = subprocess.Popen(  # noqa: S603
+        command, cwd=folder, env=dict(environment), start_new_session=True, stdout=output, stderr=output
+    )
     try:
         return child.wait()
     except BaseException:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,9 +101,19 @@ def run(
     say: Callable[[str], None],
     *,
     wait: bool = False,
+    aside: bool = False,
     alerting: Alerting | None = None,
 ) -> Record | Skipped:
     """Do what `order` asks for, or go on with what was killed; return the record, or why nothing was started.
+
+    Args:
+        checkout: What is retrained; it is only read.
+        order: What somebody asks for.
+        say: Told what goes on, a line at a time.
+        wait: Wait while another retraining is under way.
+        aside: What the lifecycle says goes to a file beside the record and not to our output. A runner that reads our
+            output to its end would otherwise not see us die as long as the lifecycle lives on.
+        alerting: Where alerts go. Default: the outbox of the checkout.
 
     Raises:
         ResourceError: when another retraining is under way and `wait` is False.
@@ -122,7 +132,7 @@ def run(
         try:
             if chosen.attempts:
                 _tell_again(chosen, outbox)
-            _work(checkout, chosen, params.retraining, say)
+            _work(checkout, chosen, params.retraining, say, aside=aside)
         except MoteurError as error:
             _give_account(checkout, chosen, error, outbox)
             raise
@@ -251,6 +261,11 @@ def folder(checkout: Path, record: Record) -> Path:
     return checkout / State.RETRAININGS / record.id / WORKSPACE
 
 
+def log(checkout: Path, record: Record) -> Path:
+    """What the lifecycle of a retraining said, when it was not told to a terminal."""
+    return checkout / State.RETRAININGS / record.id / "lifecycle.log"
+
+
 def _save(checkout: Path, record: Record) -> None:
     files.write_json(checkout / State.RETRAININGS / record.id / RECORD, dataclasses.asdict(record))
 
@@ -264,7 +279,9 @@ def _end(checkout: Path, record: Record, status: Status, note: str) -> None:
 # The work
 
 
-def _work(checkout: Path, record: Record, settings: schema.Retraining, say: Callable[[str], None]) -> None:
+def _work(
+    checkout: Path, record: Record, settings: schema.Retraining, say: Callable[[str], None], *, aside: bool
+) -> None:
     """Do the steps that are not done; each is written down when it is."""
     record.attempts += 1
     record.status = "running"
@@ -276,7 +293,7 @@ def _work(checkout: Path, record: Record, settings: schema.Retraining, say: Call
     retries = settings.publish_retries
     steps: dict[str, Callable[[], None]] = {
         "workspace": lambda: _prepare(checkout, record, settings, say),
-        "lifecycle": lambda: _lifecycle(checkout, workspace, record),
+        "lifecycle": lambda: _lifecycle(checkout, workspace, record, log(checkout, record) if aside else None),
         "push data": lambda: publication.push_data(workspace, retries, say),
         "verify": lambda: publication.verify(workspace, say),
         "push code": lambda: publication.push_code(checkout, workspace, record.id, retries, say),
@@ -336,17 +353,24 @@ def _write(path: Path, values: dict[str, Any]) -> None:
         )
 
 
-def _lifecycle(checkout: Path, workspace: Path, record: Record) -> None:
+def _lifecycle(checkout: Path, workspace: Path, record: Record, path: Path | None) -> None:
     """`moteur run` in the workspace, by the code of its commit; stopping us stops all of it."""
     clones.heal(workspace)
     command = [sys.executable, "-m", "flows.cli", "run"]
     if record.start:
         command += ["--from", record.start]
-    code = process.run(command, environment(checkout), folder=workspace)
+    with path.open("ab") if path else nullcontext() as output:
+        code = process.run(command, environment(checkout), folder=workspace, output=output)
     if code in (130, 143):
         raise SystemExit(code)
     if code != 0:
-        raise Failed(f"retraining {record.id}: the lifecycle failed (exit code {code}); the lines above say why.", code)
+        where = f"{path} says why: {_last_line(path)}" if path else "the lines above say why."
+        raise Failed(f"retraining {record.id}: the lifecycle failed (exit code {code}); {where}", code)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def environment(checkout: Path) -> dict[str, str]:

@@ -193,6 +193,10 @@ def _stop_supervisor(root: Path, found: dict[str, Any], console: Console) -> Non
     if supervision.held(root):
         supervisor.kill()
         supervisor.wait(10)
+        return
+    for name in found["services"]:
+        if name not in said:
+            console.print(f"  {name} has ended", markup=False)
 
 
 # Status

@@ -28,7 +28,7 @@ def retrain(
 ) -> State[Any]:
     """Retrain; a run that was skipped or refused is completed under that name."""
     order = retraining.Order(reason=reason, key=key or _key(reason), start=start, profile=profile)
-    result = retraining.run(Path.cwd(), order, _say, wait=True)
+    result = retraining.run(Path.cwd(), order, _say, wait=True, aside=True)
     if isinstance(result, retraining.Skipped):
         return Completed(name="Skipped", message=result.why)
     return Completed(name=result.status.capitalize(), message=f"{result.id}: {result.note or result.status}")

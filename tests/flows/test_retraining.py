@@ -7,7 +7,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -118,37 +117,6 @@ def test_row_9_two_at_once_have_workspaces_of_their_own_and_the_second_waits(
 @pytest.fixture
 def checkout(tmp_path: Path, database: Path) -> Path:
     return toy.make(tmp_path / "checkout", database=database)
-
-
-def test_rows_3_and_21_a_retraining_killed_alone_is_taken_up_and_never_writes_beside_the_next(
-    checkout: Path, server: str
-) -> None:
-    """Only the flow is killed: `moteur run`, dvc and the stage live on, until the next attempt ends them."""
-    (checkout / "behaviour").write_text("data_validation hang")
-    toy.run_git(checkout, "add", "-A")
-    toy.run_git(checkout, "commit", "-qm", "A stage that hangs")
-    child = subprocess.Popen(
-        toy.command("retrain"), cwd=checkout, env=toy.environment(PREFECT_API_URL=server), stderr=-1, text=True
-    )
-    assert child.stderr is not None
-    assert any("hanging" in line for line in iter(child.stderr.readline, ""))
-    family = psutil.Process(child.pid).children(recursive=True)
-    child.kill()
-    child.wait()
-    assert sum(process.is_running() for process in family) >= 3
-    (record,) = records(checkout)
-    assert (record.status, record.attempts) == ("running", 1)
-    (retraining.folder(checkout, record) / "behaviour").unlink()
-    done = toy.moteur(checkout, "retrain", PREFECT_API_URL=server)
-    child.stderr.close()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "processes of the attempt before" in done.stdout
-    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    (again,) = records(checkout)
-    assert (again.id, again.attempts, again.status) == (record.id, 2, "finished")
-    effort = (retraining.folder(checkout, record) / ".moteur/effort.jsonl").read_text().splitlines()
-    finished = [line for line in effort if '"status": "finished"' in line]
-    assert [yaml.safe_load(line)["stage"] for line in finished] == ["ingestion", "data_validation", "tokenization"]
 
 
 def test_a_failing_stage_ends_it_with_the_exit_code_and_an_alert_and_the_next_begins_anew(
