@@ -4,6 +4,7 @@ dvc push, verify, git push to runs/<id>, register, gate, move the alias. The las
 """
 
 import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -85,6 +86,9 @@ def register(checkout: Path, workspace: Path, say: Callable[[str], None]) -> int
     """Register the release; return its version, or None where the graph makes no release."""
     if not (workspace / Artifact.RELEASE).is_dir():
         say("  the graph makes no release, so there is nothing to register")
+        return None
+    if importlib.util.find_spec("flows.promotion") is None:
+        say("  this installation has no gate (flows.promotion), so nothing is registered")
         return None
     return int(_promotion().register(checkout, source=workspace, say=say).number)
 

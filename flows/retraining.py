@@ -133,7 +133,7 @@ def run(
             if chosen.attempts:
                 _tell_again(chosen, outbox)
             _work(checkout, chosen, params.retraining, say, aside=aside)
-        except MoteurError as error:
+        except Exception as error:
             _give_account(checkout, chosen, error, outbox)
             raise
         _tell(chosen, outbox)
@@ -397,10 +397,11 @@ def _promote(checkout: Path, workspace: Path, record: Record, say: Callable[[str
 # Afterwards
 
 
-def _give_account(checkout: Path, record: Record, error: MoteurError, outbox: Alerting) -> None:
+def _give_account(checkout: Path, record: Record, error: Exception, outbox: Alerting) -> None:
     """Write down how it failed and tell somebody."""
     record.status = "not published" if isinstance(error, publication.NotPublished) else "failed"
-    record.note, record.ended = str(error), time.time()
+    record.note = str(error) if isinstance(error, MoteurError) else f"{type(error).__name__}: {error}"
+    record.ended = time.time()
     _save(checkout, record)
     _tell(record, outbox)
 

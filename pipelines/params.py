@@ -501,8 +501,8 @@ class Schedule(Section):
     """Whether drift starts a retraining; otherwise it only alerts."""
     cooldown_minutes: NotNegative
     """Drift starts no retraining within this time of the start of the last one that drift started."""
-    heartbeat_seconds: Annotated[int, Field(ge=5)]
-    """A flow says this often that it lives."""
+    heartbeat_seconds: Annotated[int, Field(ge=30)]
+    """A flow says this often that it lives; Prefect takes no shorter time."""
     lost_after_seconds: Annotated[int, Field(ge=10)]
     """A flow that has been silent for so long is taken for dead and run again."""
     pending_minutes: Positive

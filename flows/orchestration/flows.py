@@ -4,29 +4,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+import prefect
 from prefect.client.schemas.objects import FlowRun
 from prefect.flows import Flow
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run as current
 from prefect.states import Completed, State
 
 from flows import drift_watch, retraining
 from pipelines.adapters.alerts import Outbox
 
 
-def tell(ours: Flow[Any, Any], run: FlowRun, state: State[Any]) -> None:
+def tell(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Alert that a flow failed or crashed."""
     what = state.name or "Failed"
-    Outbox().put(f"flow/{run.id}/{what}", f"Flow {ours.name}: {what.lower()}", state.message or "", "failure")
+    Outbox().put(f"flow/{flow_run.id}/{what}", f"Flow {flow.name}: {what.lower()}", state.message or "", "failure")
 
 
-@flow(  # type: ignore[untyped-decorator]
-    name="retrain", persist_result=False, validate_parameters=False, log_prints=True, on_crashed=[tell]
+@prefect.flow(  # type: ignore[untyped-decorator]
+    name="retrain", persist_result=False, validate_parameters=False, log_prints=True
 )
 def retrain(
     reason: retraining.Reason = "schedule", key: str = "", start: str | None = None, profile: str | None = None
 ) -> State[Any]:
-    """Retrain; a run that was skipped or refused is completed under that name."""
+    """Retrain; a run that was skipped or refused is completed under that name. It alerts by itself."""
     order = retraining.Order(reason=reason, key=key or _key(reason), start=start, profile=profile)
     result = retraining.run(Path.cwd(), order, _say, wait=True, aside=True)
     if isinstance(result, retraining.Skipped):
@@ -34,7 +34,7 @@ def retrain(
     return Completed(name=result.status.capitalize(), message=f"{result.id}: {result.note or result.status}")
 
 
-@flow(  # type: ignore[untyped-decorator]
+@prefect.flow(  # type: ignore[untyped-decorator]
     name="monitor", persist_result=False, validate_parameters=False, on_failure=[tell], on_crashed=[tell]
 )
 def monitor() -> State[Any]:
@@ -47,7 +47,7 @@ def _key(reason: str) -> str:
     """A schedule's time is its key: however often a clock that jumps lets it come, it retrains once."""
     if reason != "schedule":
         return ""
-    planned = flow_run.scheduled_start_time or datetime.now(UTC)
+    planned = current.scheduled_start_time or datetime.now(UTC)
     return f"schedule {planned.astimezone(UTC).isoformat(timespec='minutes')}"
 
 

@@ -5,10 +5,12 @@ the server, or has not, when `emit` returns.
 """
 
 import os
+import random
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import uuid4
 
 from pipelines.errors import ResourceError
 
@@ -18,6 +20,12 @@ RESOURCE = "moteur.champion"
 """The resource of our events."""
 NAMES = {"retrain": "retrain/retrain", "monitor": "monitor/monitor"}
 """Our deployments, as Prefect has them: flow/deployment."""
+
+
+BUSY = (429, 503)
+"""What the server answers when it asks to be asked again: on SQLite, whenever two write at the same time."""
+BUSY_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+"""Seconds between two attempts, about, so that those who collided do not collide again."""
 
 
 def url() -> str | None:
@@ -39,13 +47,13 @@ class Server:
             return False
 
     def emit(self, event: str, key: str, payload: Mapping[str, Any]) -> None:
-        """Send an event. The same key is the same event, however often it is sent.
+        """Send an event. What it starts is told the key, and does nothing for a key that it has seen.
 
         Raises:
             ResourceError: when the server does not take it.
         """
         body = {
-            "id": str(uuid5(NAMESPACE_URL, f"{event}/{key}")),
+            "id": str(uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
             "event": event,
             "resource": {"prefect.resource.id": RESOURCE, "prefect.resource.name": "champion"},
@@ -110,10 +118,19 @@ class Server:
         import httpx
 
         try:
-            answer = httpx.request(
-                method, self._url + path, json=body, headers=_credentials(), timeout=self._timeout, trust_env=False
-            )
+            for wait in (*BUSY_WAITS, None):
+                answer = httpx.request(
+                    method, self._url + path, json=body, headers=_credentials(), timeout=self._timeout, trust_env=False
+                )
+                if answer.status_code not in BUSY or wait is None:
+                    break
+                time.sleep(wait * random.uniform(0.5, 1.5))
             answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            said = error.response.text[:300]
+            raise ResourceError(
+                f"The Prefect server at {self._url} answers {error.response.status_code} to {method} {path}: {said}"
+            ) from None
         except httpx.HTTPError as error:
             raise ResourceError(
                 f"The Prefect server at {self._url} does not answer ({type(error).__name__}): `moteur up` starts one,"
