@@ -5,11 +5,13 @@ import sys
 import threading
 import time
 from datetime import datetime
+from pathlib import Path
 from uuid import uuid4
 
 from rich.console import Console
 from rich.table import Table
 
+from flows import supervision
 from pipelines import params as schema
 from pipelines.adapters.alerts import Alert, AppriseSink, Outbox, deliver, sinks
 from pipelines.errors import MoteurError
@@ -36,6 +38,8 @@ def show(*, everything: bool) -> None:
         console.print("No alerts." if everything else "No open alerts.")
     for line in where(settings):
         console.print(line, markup=False, soft_wrap=True)
+    if settings.sinks and not supervision.held(Path.cwd()):
+        console.print("They are sent while `moteur up` runs, which it does not.")
 
 
 def table(found: list[Alert], names: list[str], settings: schema.Alerts) -> Table:

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 
 from flows import workspaces
+from pipelines.adapters.alerts import environment_secrets
+from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, ParamsError
 
 IDENTITY = ("-c", "user.name=Moteur", "-c", "user.email=moteur@localhost")
@@ -37,7 +39,7 @@ def git(folder: Path, *arguments: str) -> str:
     )
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        raise ArtifactError(f"git {arguments[0]} failed in {folder}: {said}")
+        raise ArtifactError(f"git {arguments[0]} failed in {folder}: {redact(said, environment_secrets())}")
     return done.stdout.strip()
 
 
@@ -138,7 +140,7 @@ def push(checkout: Path, folder: Path, name: str) -> str:
     url = code_remote(checkout)
     target = f"refs/heads/{name}" if url else f"refs/moteur/{name}"
     git(folder, "push", "--quiet", "--no-verify", url or str(checkout), f"HEAD:{target}")
-    return f"{url or 'this repository'} ({target})"
+    return f"{redact(url) if url else 'this repository'} ({target})"
 
 
 def evict(folder: Path, grace: float = GRACE_SECONDS) -> int:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from flows import clones
+from pipelines.adapters.alerts import environment_secrets
 from pipelines.artifacts import Artifact
+from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, MoteurError
 
 CODE = ("dvc.lock", "dvc.yaml", "params.yaml", "reports")
@@ -126,4 +128,5 @@ def _run(command: list[str], workspace: Path) -> str:
     )
     if done.returncode == 0:
         return ""
-    return (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    return redact(said, environment_secrets())

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from flows import accepted, clones, process, profiles, publication
+from flows import accepted, clones, process, profiles, publication, services, supervision
 from pipelines import params as schema
 from pipelines.adapters import files, tracking
 from pipelines.adapters.alerts import Alerting, Outbox
@@ -374,8 +374,10 @@ def _last_line(path: Path) -> str:
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    """For the lifecycle: tracking goes to the checkout's MLflow, and Prefect does not take it for our own flow run."""
+    """For the lifecycle: the servers of `moteur up`, where it runs, else the checkout's MLflow; a flow run of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    if up := supervision.state(checkout):
+        kept = {**services.addresses(_params(checkout), up["services"]), **kept}
     kept.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / State.MLFLOW_DATABASE}")
     kept.setdefault("PREFECT_HOME", str(checkout / State.ROOT / "prefect"))
     return kept

@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,14 +55,23 @@ def quiet() -> dict[str, str]:
     }
 
 
+def addresses(params: Params, started: Collection[str] = ("prefect", "mlflow")) -> dict[str, str]:
+    """The variables by which clients find the servers among the services that are `started`."""
+    settings = params.services
+    found = {
+        "prefect": ("PREFECT_API_URL", f"http://{_local(settings.host)}:{settings.prefect_port}/api"),
+        "mlflow": ("MLFLOW_TRACKING_URI", f"http://{_local(settings.host)}:{settings.mlflow_port}"),
+    }
+    return dict(found[name] for name in found if name in started)
+
+
 def environment(params: Params, root: Path) -> dict[str, str]:
     """What every service gets beside our own environment: the addresses of the others, and silence."""
-    settings, schedule = params.services, params.schedule
+    schedule = params.schedule
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     ours = {
-        "PREFECT_API_URL": f"http://{_local(settings.host)}:{settings.prefect_port}/api",
-        "MLFLOW_TRACKING_URI": f"http://{_local(settings.host)}:{settings.mlflow_port}",
-        "PREFECT_HOME": str(root / State.ROOT / "prefect"),
+        **addresses(params),
+        "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import psutil
@@ -28,8 +28,12 @@ from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError, ResourceError
 
+if TYPE_CHECKING:
+    import httpx
+
 STATE, LOCK = "state.json", "lock"
-POLL_SECONDS, CHECK_SECONDS = 0.2, 2.0
+POLL_SECONDS, CHECK_SECONDS, UP_CHECK_SECONDS = 0.2, 1.0, 10.0
+"""How often a service is looked at; asked whether it answers, before and after it first did."""
 FIRST_WAIT, LONGEST_WAIT, STEADY_SECONDS = 1.0, 30.0, 60.0
 """A service that dies is started again after this wait, which doubles up to the longest; a minute of life resets it."""
 LOG_BYTES = 10_000_000
@@ -79,6 +83,7 @@ class Supervisor:
         self._environment = {**os.environ, **environment, MARK: self._nonce}
         self._start_seconds = start_seconds
         self._alerting = alerting or Outbox(root / State.ALERTS)
+        self._client: httpx.Client | None = None
         self._stop = False
         self._written = ""
 
@@ -114,16 +119,30 @@ class Supervisor:
         if (code := one.child.poll()) is not None:
             self._bury(one, f"exit code {code}", now)
             return
-        if now - one.checked < CHECK_SECONDS:
+        if now - one.checked < (UP_CHECK_SECONDS if one.phase == "up" else CHECK_SECONDS):
             return
         one.checked = now
-        if _answers(one.service, one.child.pid, self._root):
+        if self._answers(one.service, one.child.pid):
             one.answered = now
             self._enter(one, "up")
         elif now - max(one.answered, one.born) > self._start_seconds and one.service.required:
             self._bury(one, f"no answer in {self._start_seconds:g} s", now)
         if now - one.born > STEADY_SECONDS:
             one.wait, one.deaths = FIRST_WAIT, 0
+
+    def _answers(self, service: Service, pid: int) -> bool:
+        if service.ready_file:
+            path = services.ready_file(self._root, service.name)
+            return path.exists() and path.read_text(encoding="utf-8") == str(pid)
+        if service.ready is None:
+            return True
+        import httpx
+
+        self._client = self._client or httpx.Client(timeout=5, trust_env=False, verify=False)  # noqa: S501  loopback
+        try:
+            return bool(self._client.get(service.ready).status_code == 200)
+        except httpx.HTTPError:
+            return False
 
     def _may_start(self, service: Service) -> bool:
         return all(one.phase == "up" for one in self._kept if one.service.name in service.needs)
@@ -192,20 +211,6 @@ def _facts(one: Kept) -> dict[str, Any]:
         "required": one.service.required,
         "last": one.last,
     }
-
-
-def _answers(service: Service, pid: int, root: Path) -> bool:
-    if service.ready_file:
-        path = services.ready_file(root, service.name)
-        return path.exists() and path.read_text(encoding="utf-8") == str(pid)
-    if service.ready is None:
-        return True
-    import httpx
-
-    try:
-        return httpx.get(service.ready, timeout=5, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def _end_group(child: "subprocess.Popen[bytes]", grace: float) -> None:

@@ -215,6 +215,20 @@ def test_without_a_git_remote_the_commit_is_kept_beside_the_branches(checkout: P
     assert toy.run_git(checkout, "branch", "--all") == branches
 
 
+def test_row_48_a_password_in_the_address_of_a_remote_is_said_to_nobody(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    toy.run_git(checkout, "remote", "add", "origin", "http://moteur:planted-s3cret@127.0.0.1:9/code.git")
+    clones.make(checkout, tmp_path / "clone", clones.head(checkout))
+    said: list[str] = []
+    with pytest.raises(publication.NotPublished) as caught:
+        publication.push_code(checkout, tmp_path / "clone", "r", 1, said.append)
+    assert "127.0.0.1" in str(caught.value)
+    assert "planted-s3cret" not in "\n".join([*said, str(caught.value)])
+    assert "planted-s3cret" not in (tmp_path / "clone/.git/config").read_text()
+
+
 def test_row_12_a_torn_lock_file_of_a_killed_attempt_is_restored(checkout: Path, tmp_path: Path) -> None:
     (checkout / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     toy.run_git(checkout, "add", "-A")
