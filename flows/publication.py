@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from flows import clones
 from pipelines.adapters.alerts import environment_secrets
 from pipelines.artifacts import Artifact
 from pipelines.core.text.secrets import redact
-from pipelines.errors import ArtifactError, MoteurError
+from pipelines.errors import ArtifactError, MoteurError, ResourceError
 
 CODE = ("dvc.lock", "dvc.yaml", "params.yaml", "reports")
 
@@ -92,13 +93,24 @@ def register(checkout: Path, workspace: Path, say: Callable[[str], None]) -> int
     if importlib.util.find_spec("flows.promotion") is None:
         say("  this installation has no gate (flows.promotion), so nothing is registered")
         return None
-    return int(_promotion().register(checkout, source=workspace, say=say).number)
+    with _waiting_for_services():
+        return int(_promotion().register(checkout, source=workspace, say=say).number)
 
 
 def judge(checkout: Path, workspace: Path, version: int, why: str, say: Callable[[str], None]) -> Handover:
     """Judge a registered version, and let it go live if it is good enough."""
-    outcome = _promotion().promote(checkout, version=version, source=workspace, why=why, say=say)
+    with _waiting_for_services():
+        outcome = _promotion().promote(checkout, version=version, source=workspace, why=why, say=say)
     return Handover(promoted=outcome.moved, words=outcome.words)
+
+
+@contextmanager
+def _waiting_for_services() -> Iterator[None]:
+    """A registry that does not answer is no verdict on the model: the next retraining goes on here."""
+    try:
+        yield
+    except ResourceError as error:
+        raise NotPublished(f"{error} Nothing went live; `moteur retrain` goes on here when it answers.") from error
 
 
 def _promotion() -> Any:

@@ -374,7 +374,7 @@ def _last_line(path: Path) -> str:
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    """For the lifecycle: the servers of `moteur up`, where it runs, else the checkout's MLflow; a flow run of its own."""
+    """For the lifecycle: the servers of `moteur up`, or else the checkout's MLflow; and a flow run of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
     if up := supervision.state(checkout):
         kept = {**services.addresses(_params(checkout), up["services"]), **kept}

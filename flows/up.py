@@ -50,6 +50,7 @@ def up(root: Path, *, foreground: bool) -> None:
     _refuse_taken_ports(params)
     _refuse_missing_servers()
     if foreground:
+        console.print(f"Up in the foreground; Ctrl-C ends everything. Logs: {root / State.LOGS}", soft_wrap=True)
         supervision.main()
         return
     child = _spawn(root)

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from flows import clones, publication, retraining
 from flows.retraining import Order, Record, Skipped
-from pipelines.adapters.alerts import Outbox
+from pipelines.adapters.alerts import NullOutbox, Outbox
 from pipelines.errors import ParamsError, ResourceError
 from tests.flows import toy
 
@@ -203,6 +204,50 @@ def test_a_push_that_fails_is_tried_again_and_then_nothing_goes_live(tmp_path: P
     with pytest.raises(publication.NotPublished, match="dvc push to store failed 3 times: down"):
         publication._persistently(lambda: tried.append(1) or "down", "dvc push to store", 2, silent)
     assert len(tried) == 3
+
+
+def promoting(monkeypatch: pytest.MonkeyPatch, outcome: object) -> list[str]:
+    """Stand in for the gate; returns what is asked of it."""
+    asked: list[str] = []
+
+    class Gate:
+        def register(self, root: Path, *, source: Path, say: object) -> SimpleNamespace:
+            asked.append("register")
+            return SimpleNamespace(number=4)
+
+        def promote(self, root: Path, *, version: int, source: Path, why: str, say: object) -> object:
+            asked.append(f"promote {version}")
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+    monkeypatch.setattr(publication, "_promotion", Gate)
+    return asked
+
+
+@pytest.mark.parametrize(("moved", "status"), [(True, "promoted"), (False, "refused")])
+def test_the_verdict_of_the_gate_is_the_end_of_the_retraining_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool, status: str
+) -> None:
+    asked = promoting(monkeypatch, SimpleNamespace(moved=moved, words="Version 4: every rule was looked at."))
+    one = record(version=4)
+    retraining._promote(tmp_path, tmp_path, one, silent)
+    outbox = Outbox(tmp_path / "alerts")
+    retraining._tell(one, outbox)
+    assert asked == ["promote 4"]
+    assert (one.status, one.note) == (status, "Version 4: every rule was looked at.")
+    assert [alert.title for alert in outbox.alerts()] == [f"Retraining r: {status}"]
+
+
+def test_row_30_a_registry_that_does_not_answer_is_no_verdict_and_the_promotion_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoting(monkeypatch, ResourceError("MLflow does not answer."))
+    one = record(version=4)
+    with pytest.raises(publication.NotPublished, match="Nothing went live") as caught:
+        retraining._promote(tmp_path, tmp_path, one, silent)
+    retraining._give_account(tmp_path, one, caught.value, NullOutbox())
+    assert one.status in retraining.UNFINISHED
 
 
 def test_without_a_git_remote_the_commit_is_kept_beside_the_branches(checkout: Path, tmp_path: Path) -> None:
