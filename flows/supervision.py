@@ -80,7 +80,7 @@ class Supervisor:
         self._root = root
         self._kept = [Kept(service=service) for service in kept]
         self._nonce = f"{root}#{uuid4().hex}"
-        self._environment = {**os.environ, **environment, MARK: self._nonce}
+        self._environment = {**os.environ, **environment}
         self._start_seconds = start_seconds
         self._alerting = alerting or Outbox(root / State.ALERTS)
         self._client: httpx.Client | None = None
@@ -156,7 +156,7 @@ class Supervisor:
             one.child = subprocess.Popen(  # noqa: S603
                 one.service.command,
                 cwd=self._root,
-                env={**self._environment, **one.service.environment},
+                env={**self._environment, **one.service.environment, MARK: f"{self._nonce}/{one.service.name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -167,8 +167,7 @@ class Supervisor:
 
     def _bury(self, one: Kept, how: str, now: float) -> None:
         """Note that a service died, end what is left of it, and plan its next start."""
-        if one.child is not None:
-            _end_group(one.child, one.service.grace_seconds)
+        self._end_one(one)
         one.child, one.last, one.deaths = None, how, one.deaths + 1
         one.due, one.wait = now + one.wait, min(2 * one.wait, LONGEST_WAIT)
         self._enter(one, "waiting")
@@ -184,11 +183,16 @@ class Supervisor:
     def _end(self) -> None:
         """Stop the services, the last first, then whatever still carries our mark."""
         for one in reversed(self._kept):
-            if one.child is not None:
-                _end_group(one.child, one.service.grace_seconds)
+            self._end_one(one)
             one.child, one.phase, one.since = None, "stopped", time.time()
             self._write()
         sweep(self._root)
+
+    def _end_one(self, one: Kept) -> None:
+        """End a service and what it started, even in sessions of their own."""
+        if one.child is not None:
+            _end_group(one.child, one.service.grace_seconds)
+            sweep(self._root, only=f"{self._nonce}/{one.service.name}", grace=one.service.grace_seconds)
 
     def _write(self) -> None:
         state = {
@@ -276,9 +280,12 @@ def state(root: Path) -> dict[str, Any] | None:
     return found
 
 
-def sweep(root: Path, *, but: str = "", grace: float = 10.0) -> int:
-    """End every process that carries the mark of a supervisor of this checkout, except those marked `but`."""
-    found = [one for one in psutil.process_iter() if one.pid != os.getpid() and _marked(one, root, but)]
+def sweep(root: Path, *, only: str = "", but: str = "", grace: float = 10.0) -> int:
+    """End every process whose mark begins with `only` (default: of any supervisor of this checkout) and not with `but`.
+
+    They are asked, and killed after `grace` seconds. Returns how many there were.
+    """
+    found = [one for one in psutil.process_iter() if one.pid != os.getpid() and _marked(one, only or f"{root}#", but)]
     for number in (signal.SIGTERM, signal.SIGKILL):
         for one in found:
             with contextlib.suppress(psutil.Error):
@@ -287,12 +294,12 @@ def sweep(root: Path, *, but: str = "", grace: float = 10.0) -> int:
     return len(found)
 
 
-def _marked(one: psutil.Process, root: Path, but: str) -> bool:
+def _marked(one: psutil.Process, only: str, but: str) -> bool:
     try:
         mark = one.environ().get(MARK, "")
     except (psutil.Error, OSError):
         return False
-    return mark.startswith(f"{root}#") and mark != but
+    return mark.startswith(only) and not (but and mark.startswith(but))
 
 
 def main() -> None:

@@ -262,7 +262,7 @@ def _next(found: dict[str, Any] | None, params: Params) -> Iterator[str]:
 
 
 def _alerts(root: Path, params: Params) -> Iterator[str]:
-    there = alerts.Outbox(root / State.ALERTS).open()
+    there = [alert for alert in alerts.Outbox(root / State.ALERTS).open() if alert.severity != "info"]
     if not there:
         return
     yield f"Open alerts: {len(there)} (`moteur alerts`)"

@@ -189,7 +189,13 @@ async def serve(schedule: schema.Schedule, root: Path, served: list[RunnerDeploy
 
 
 def take_up(server: Server, root: Path) -> None:
-    """Go on with a retraining that was interrupted while nobody watched (the machine was switched off)."""
+    """Go on with a retraining that was interrupted while nobody watched (the machine was switched off).
+
+    When this process begins, no flow of ours is alive: what the server believes to run holds its place for nothing.
+    """
+    for name in NAMES.values():
+        for run in server.runs(name, states=["RUNNING", "CANCELLING"], limit=50):
+            server.give_up(run["id"], "It ended with the services.")
     for record in [record for record in retraining.records(root) if record.status in retraining.UNFINISHED][-1:]:
         server.start(NAMES["retrain"], {"reason": "resume"}, f"take up {record.id} {record.attempts} {time.time():.0f}")
 

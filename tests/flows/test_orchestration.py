@@ -237,7 +237,7 @@ def test_up_is_idempotent_a_killed_service_comes_back_and_down_leaves_no_process
     done = toy.moteur(root, "down")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "Everything is down."
-    assert not [one for one in psutil.process_iter() if supervision._marked(one, root, "")]
+    assert not [one for one in psutil.process_iter() if supervision._marked(one, f"{root}#", "")]
     assert not server.ready()
     assert toy.moteur(root, "down").stdout == "Nothing is up.\n"
     with pytest.raises(ResourceError, match="does not answer"):
