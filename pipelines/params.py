@@ -150,6 +150,13 @@ class Model(Section):
     rope_theta: Annotated[float, Field(gt=1)]
     """Base of the rotary positions (Su et al. 2021, arXiv:2104.09864): the slowest pair of a head turns once in about
     six times as many tokens."""
+    attention_bias: bool
+    """Add trained biases to queries, keys, values and outputs of attention: a head can then look at a fixed distance
+    whatever the tokens are."""
+    look_back: list[Positive]
+    """Heads of the first layer, one for each distance, that begin by looking at the token so many places before: with
+    what they write a later layer finds what stood beside a word, which is how a model copies (Olsson et al. 2022,
+    arXiv:2209.11895). Needs attention_bias."""
     initializer_range: Rate
     """Standard deviation of the first weights. At 0.02, the custom of large models, a model of this width begins with
     attention that hardly tells its tokens apart, and learns to copy several times later."""
@@ -163,6 +170,20 @@ class Model(Section):
             raise ValueError(
                 f"model.hidden_size is {self.hidden_size}, which {self.num_heads} heads do not divide into even"
                 " parts: change model.num_heads or model.hidden_size in params.yaml"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _heads_can_look_back(self) -> Self:
+        if len(self.look_back) > self.num_heads:
+            raise ValueError(
+                f"model.look_back asks {len(self.look_back)} heads, but a layer has {self.num_heads}: shorten it, or"
+                " raise model.num_heads, in params.yaml"
+            )
+        if self.look_back and not self.attention_bias:
+            raise ValueError(
+                f"model.look_back is {self.look_back}, but without biases no head can look at a place: set"
+                " model.attention_bias to true, or model.look_back to [], in params.yaml"
             )
         return self
 

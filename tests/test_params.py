@@ -86,6 +86,12 @@ def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     assert "model.hidden_size is 130" in fault(model__hidden_size=130)
 
 
+def test_heads_that_cannot_look_back_are_refused() -> None:
+    assert "model.look_back asks 5 heads, but a layer has 4" in fault(model__look_back=[1, 1, 1, 1, 1])
+    assert "set model.attention_bias to true" in fault(model__attention_bias=False, model__look_back=[1])
+    assert "model.look_back" in fault(model__look_back=[0])
+
+
 @pytest.mark.parametrize("values", [None, [], "text"])
 def test_a_file_that_holds_no_mapping_is_refused(values: object) -> None:
     with pytest.raises(ParamsError, match="is not valid"):

@@ -1,12 +1,16 @@
 """The model that is trained from scratch."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from pipelines.params import Model
+
+LOOK_BACK_MARGIN = 4.0
+"""By how much a head that begins by looking back scores the token it looks at above the neighbours of that token."""
 
 
 def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrainedModel":
@@ -31,6 +35,7 @@ def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrained
             max_position_embeddings=shape.context,
             tie_word_embeddings=shape.tie_embeddings,
             rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+            attention_bias=shape.attention_bias,
             initializer_range=shape.initializer_range,
             bos_token_id=None,
             eos_token_id=eos,
@@ -42,4 +47,27 @@ def llama(shape: "Model", *, vocab_size: int, eos: int, pad: int) -> "PreTrained
         for layer in model.model.layers:
             output = layer.self_attn.o_proj.weight
             output.mul_(math.sqrt(1 - share**2)).add_(layer.self_attn.v_proj.weight.T, alpha=share)
+        first = model.model.layers[0].self_attn
+        for head, distance in enumerate(shape.look_back):
+            _look_back(first, head, distance, model.model.rotary_emb.inv_freq)
     return model
+
+
+def _look_back(attention: Any, head: int, distance: int, frequencies_F: "Tensor") -> None:
+    """Make one head see the token `distance` places before, whatever the tokens are, by its biases alone.
+
+    Rotary positions turn pair f of a query at i and a key at j by f's frequency times i and j, so the biases' share of
+    the score is the sum over f of cos(frequency (i - j) - phase): with frequency times distance for a phase it peaks at
+    i - j = distance. The weights of queries and keys begin small, or the tokens would drown it.
+    """
+    import torch
+
+    width = 2 * len(frequencies_F)
+    rows = slice(head * width, (head + 1) * width)
+    drop = (1 - torch.cos(frequencies_F)).sum().item()
+    height = math.sqrt(LOOK_BACK_MARGIN * math.sqrt(width) / drop)
+    phase_F = -distance * frequencies_F
+    attention.q_proj.bias[rows] = height * torch.cat([torch.cos(phase_F), torch.sin(phase_F)])
+    attention.k_proj.bias[rows] = height * torch.cat([torch.ones_like(phase_F), torch.zeros_like(phase_F)])
+    attention.q_proj.weight[rows] *= 0.1
+    attention.k_proj.weight[rows] *= 0.1

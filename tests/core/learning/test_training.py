@@ -23,6 +23,8 @@ SHAPE = Model(
     tie_embeddings=True,
     initializer_range=0.02,
     rope_theta=10_000.0,
+    attention_bias=False,
+    look_back=[],
     value_output_correlation=0.0,
 )
 VOCAB = 300

@@ -1,0 +1,1 @@
+"""Speed, memory and learning, measured beside peers; never asserted in tests."""
