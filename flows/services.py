@@ -74,6 +74,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
         "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        "OMP_WAIT_POLICY": "PASSIVE",  # serving and retraining share the cores
     }
     given = {name: os.environ[name] for name in ours if os.environ.get(name)}
     return {**ours, **given, **quiet(), "PATH": os.pathsep.join(paths)}
