@@ -15,13 +15,14 @@ from pipelines.adapters.alerts import Outbox
 
 
 def tell(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Alert that a flow failed or crashed."""
-    what = state.name or "Failed"
-    Outbox().put(f"flow/{flow_run.id}/{what}", f"Flow {flow.name}: {what.lower()}", state.message or "", "failure")
+    """Alert that a flow failed or crashed, once a day: what fails each hour is one thing to mend."""
+    what = (state.name or "Failed").lower()
+    body = f"{state.message or 'It said nothing.'}\nThe run is {flow_run.name}."
+    Outbox().put(f"flow/{flow.name}/{what}/{datetime.now(UTC):%Y-%m-%d}", f"Flow {flow.name}: {what}", body, "failure")
 
 
 @prefect.flow(  # type: ignore[untyped-decorator]
-    name="retrain", persist_result=False, validate_parameters=False, log_prints=True
+    name="retrain", persist_result=False, validate_parameters=False
 )
 def retrain(
     reason: retraining.Reason = "schedule", key: str = "", start: str | None = None, profile: str | None = None
@@ -52,4 +53,4 @@ def _key(reason: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  Prefect keeps it as the log of the run
+    print(text, flush=True)  # noqa: T201  it becomes the log of the runner
