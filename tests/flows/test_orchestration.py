@@ -80,6 +80,14 @@ def test_rows_27_and_28_ten_events_and_a_replay_of_each_start_exactly_one_retrai
     ]
 
 
+def test_monitoring_without_a_champion_is_neither_an_alarm_nor_an_all_clear(live: tuple[Path, Server]) -> None:
+    _, server = live
+    run = server.start(NAMES["monitor"], {}, "look")
+    until(lambda: state(server, run)["type"] in ENDED, "it looked")
+    assert state(server, run)["name"] == "Insufficient data"
+    assert state(server, run)["message"] == "There is no champion yet, and no release in models/release."
+
+
 def test_status_shows_what_runs_what_was_done_and_what_comes_next(live: tuple[Path, Server]) -> None:
     root, server = live
     until(lambda: server.next_run(RETRAIN), "the schedule was planned")
