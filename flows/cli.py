@@ -77,7 +77,7 @@ def plan(profile: Profile = None, workspace: Workspace = None, var: Variables = 
 
 @app.command()
 def status(workspace: Workspace = None) -> None:
-    """Show which stages are up to date, which changed and why, the release, the last runs.
+    """Show which stages are up to date, which changed and why; what runs, the champion, what comes next, alerts.
 
     \b
     Examples:
@@ -331,6 +331,99 @@ def drift(
     )
     drift_report.show(verdict)
     raise typer.Exit(verdict.exit_code)
+
+
+@app.command()
+def up(
+    workspace: Workspace = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, until Ctrl-C; for a service manager.")
+    ] = False,
+) -> None:
+    """Start everything on this machine: Prefect, MLflow, serving, monitoring, the schedule, alerts.
+
+    Each is kept alive. PREFECT_API_URL and MLFLOW_TRACKING_URI name servers of your own, which are used instead.
+    Ports and hours are in params.yaml, sections services and schedule.
+
+    \b
+    Examples:
+      moteur up
+      moteur up --foreground
+    """
+    from flows import up as running
+
+    running.up(_enter(workspace), foreground=foreground)
+
+
+@app.command()
+def down(workspace: Workspace = None) -> None:
+    """End everything that `moteur up` started; a running stage saves its state and goes on with the next `up`.
+
+    \b
+    Examples:
+      moteur down
+      moteur down --workspace /srv/moteur
+    """
+    from flows import up as running
+
+    running.down(_enter(workspace))
+
+
+@app.command()
+def retrain(
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", metavar="DIR", help="The checkout. Default: the one around you.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Run STAGE and all below it again, changed or not.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="FILE", help="Instead of retraining.profile in params.yaml.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait while another retraining is under way.")] = False,
+) -> None:
+    """Train again at the last commit, with accepted data, and let the result go live if it is better.
+
+    It works in a clone of its own; the checkout stays as it is. One that was killed is taken up where it was.
+
+    \b
+    Examples:
+      moteur retrain
+      moteur retrain --from ppo
+      moteur retrain --profile profiles/smoke.yaml
+    """
+    from flows import retraining
+
+    order = retraining.Order(start=start, profile=profile)
+    retraining.run(_enter(workspace), order, typer.echo, wait=wait)
+
+
+@app.command()
+def alerts(
+    workspace: Workspace = None,
+    test: Annotated[bool, typer.Option("--test", help="Send a test alert to every sink, now.")] = False,
+    close: Annotated[str | None, typer.Option("--close", metavar="KEY", help="Take this alert off the list.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show closed alerts too.")] = False,
+) -> None:
+    """Show open alerts and who was told; try the sinks.
+
+    Where alerts go is set in params.yaml, section alerts.
+
+    \b
+    Examples:
+      moteur alerts
+      moteur alerts --test
+      moteur alerts --close drift/2026-03-03
+    """
+    from flows import alerts as alerting
+
+    _enter(workspace)
+    if test:
+        alerting.test()
+    elif close is not None:
+        alerting.close(close)
+    else:
+        alerting.show(everything=everything)
 
 
 def _enter(workspace: Path | None, profile: Path | None = None, var: list[str] | None = None) -> Path:

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -12,9 +14,21 @@ GRACE_SECONDS = 60.0
 """A stage has this long to save its state after SIGTERM; what lives then is killed."""
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], grace: float = GRACE_SECONDS) -> int:
-    """Run `command` with our terminal and return its exit code; on any exception end its whole group first."""
-    child = subprocess.Popen(command, env=dict(environment), start_new_session=True)  # noqa: S603
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    grace: float = GRACE_SECONDS,
+    *,
+    folder: Path | None = None,
+    output: IO[bytes] | None = None,
+) -> int:
+    """Run `command` and return its exit code; on any exception end its whole group first.
+
+    It works in `folder` (default: the current one) and writes to `output` (default: our terminal).
+    """
+    child = subprocess.Popen(  # noqa: S603
+        command, cwd=folder, env=dict(environment), start_new_session=True, stdout=output, stderr=output
+    )
     try:
         return child.wait()
     except BaseException:
@@ -28,19 +42,19 @@ def end(child: "subprocess.Popen[bytes]", grace: float) -> None:
     DVC ignores SIGINT while a stage runs and leaves in order when the stage has ended; SIGTERM would kill it at once
     and leave the stage alone with its locks.
     """
-    members = _members(child.pid)
-    for member in members:
+    for member in members(child.pid):
         _send(member, signal.SIGINT if member.pid == child.pid else signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while _members(child.pid) and time.monotonic() < deadline:
+    while members(child.pid) and time.monotonic() < deadline:
         child.poll()
         time.sleep(0.05)
-    for member in _members(child.pid):
+    for member in members(child.pid):
         _send(member, signal.SIGKILL)
     child.wait()
 
 
-def _members(group: int) -> list[psutil.Process]:
+def members(group: int) -> list[psutil.Process]:
+    """The living processes of a process group."""
     found = []
     for process in psutil.process_iter(["status"]):
         try:

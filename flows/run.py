@@ -96,7 +96,7 @@ def look_next() -> list[str]:
     from pipelines.adapters import mlflow_sink
 
     here = Path.cwd()
-    uri = mlflow_sink.tracking_uri()
+    uri = mlflow_sink.shown_uri()
     elsewhere = "" if here == _checkout() else f" --workspace {here}"
     curves = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else uri
     return [

@@ -1,9 +1,11 @@
-"""`moteur status`: which stages are up to date, which changed and why; the release; the last runs."""
+"""`moteur status`: which stages are up to date, which changed and why; the release; the last runs; what is up."""
+
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from flows import figures, graph, ledger, run
+from flows import figures, graph, ledger, run, up
 from pipelines.artifacts import Artifact
 
 LAST_RUNS = 5
@@ -20,6 +22,7 @@ def show() -> None:
         console.print(line, markup=False, soft_wrap=True)
     if runs := last_runs():
         console.print(_runs_table(runs))
+    up.status(Path.cwd(), console)
     console.print("Everything is up to date." if not pipeline.changes else "`moteur run` brings it up to date.")
 
 

@@ -103,13 +103,13 @@ def _update(checkout: Path, folder: Path, before: list[str], *, own_params: bool
         if (own_params and name == "params.yaml") or name == "dvc.lock" or _same(source, target):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(source, target)
+        place(source, target)
     return wanted
 
 
-def _place(source: Path, target: Path) -> None:
+def place(source: Path, target: Path) -> None:
     """Copy, with the time of change; what people put under data/ may be large and is linked where that works."""
-    if not any(part in source.parts for part in ("sources", "feedback")) or "data" not in source.parts:
+    if not any(part in source.parts for part in ("sources", "feedback", "accepted")) or "data" not in source.parts:
         shutil.copy2(source, target)
         return
     target.unlink(missing_ok=True)
@@ -117,6 +117,15 @@ def _place(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def bring_own_data(checkout: Path, folder: Path) -> None:
+    """Put the user's own data, which git ignores, into a clone of the checkout."""
+    for name in _own_data(checkout):
+        source, target = checkout / name, folder / name
+        if source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            place(source, target)
 
 
 def _own_data(checkout: Path) -> Iterator[str]:

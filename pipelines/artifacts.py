@@ -61,6 +61,9 @@ class State(StrEnum):
     SERVING = ".moteur/serving"
     TOKEN = ".moteur/token"  # noqa: S105  where it is, not what it is
     DRIFT = ".moteur/drift"
+    ALERTS = ".moteur/alerts"
+    RETRAININGS = ".moteur/retrainings"
+    SERVICES = ".moteur/services"
 
     @property
     def path(self) -> Path:

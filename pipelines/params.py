@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -718,6 +719,143 @@ class Serving(Section):
         return self
 
 
+class AlertSink(Section):
+    """One place that alerts go to. Its address is a secret, so it stands in the environment or in a file."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """How `moteur alerts` and the outbox call it."""
+    environment: str | None = None
+    """Name of the environment variable that holds its Apprise URL (`mailtos://...`, `slack://...`, `json://...`)."""
+    file: str | None = None
+    """Or path of a file that holds the URL, relative to the checkout."""
+
+    @model_validator(mode="after")
+    def _has_one_home(self) -> Self:
+        if (self.environment is None) == (self.file is None):
+            raise ValueError(
+                f"the sink {self.name!r} of alerts.sinks needs one of `environment` (name of a variable) and `file`"
+                " (path): set exactly one, whose content is its Apprise URL"
+            )
+        return self
+
+
+class Alerts(Section):
+    """Who is told, and how persistently."""
+
+    sinks: list[AlertSink]
+    """Where alerts go; none: they are kept and shown by `moteur alerts`."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)]
+    """A sink that has not taken an alert after this time is tried again later (seconds)."""
+    first_retry_seconds: Rate
+    """Wait after the first failure (seconds); it doubles with each."""
+    longest_retry_seconds: Rate
+    """The wait never grows beyond this (seconds)."""
+    give_up_hours: Rate
+    """An alert that is older is not sent any more; it stays in the list as given up (hours)."""
+
+    @model_validator(mode="after")
+    def _names_and_waits_make_sense(self) -> Self:
+        names = [sink.name for sink in self.sinks]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"alerts.sinks has {min(twice)!r} more than once: give each sink a name of its own")
+        if self.longest_retry_seconds < self.first_retry_seconds:
+            raise ValueError(
+                f"alerts.longest_retry_seconds is {self.longest_retry_seconds} but alerts.first_retry_seconds is"
+                f" {self.first_retry_seconds}: raise the first"
+            )
+        return self
+
+
+class Retraining(Section):
+    """A retraining: a run of the lifecycle at a pinned commit in a workspace of its own, then publication."""
+
+    profile: str | None
+    """Overrides over params.yaml, a path in the checkout; None: params.yaml as it is."""
+    accepted: str
+    """Folder in the checkout with new data that people or rules accepted: see data/accepted/README.md."""
+    attempts: Positive
+    """A retraining that is killed goes on where it was, at most this many times in all."""
+    kept: Positive
+    """Workspaces of finished retrainings that are kept; what they made is in DVC's cache."""
+    publish_retries: NotNegative
+    """How often a push that fails is tried again, with a doubling wait that begins at a second."""
+
+
+class Schedule(Section):
+    """What `moteur up` does by itself."""
+
+    retraining: str | None
+    """Cron expression (minute hour day month weekday) in `timezone`; None: only drift or a person retrains."""
+    timezone: str
+    """IANA name, for instance Europe/Zurich."""
+    monitoring_minutes: Positive | None
+    """Requests are checked for drift every so many minutes; None: never."""
+    retrain_on_drift: bool
+    """Whether drift starts a retraining; otherwise it only alerts."""
+    cooldown_minutes: NotNegative
+    """Drift starts no retraining within this time of the start of the last one that drift started."""
+    heartbeat_seconds: Annotated[int, Field(ge=30)]
+    """A flow says this often that it lives; Prefect takes no shorter time."""
+    lost_after_seconds: Annotated[int, Field(ge=10)]
+    """A flow that has been silent for so long is taken for dead and run again."""
+    pending_minutes: Positive
+    """A run that has been about to start for so long is given up."""
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Self:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(
+                f"schedule.timezone is {self.timezone!r}, which is no IANA time zone: for instance Europe/Zurich or UTC"
+            ) from None
+        if self.retraining is not None:
+            _refuse_wrong_cron(self.retraining)
+        if self.lost_after_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                f"schedule.lost_after_seconds is {self.lost_after_seconds}, but a sign of life comes only every"
+                f" schedule.heartbeat_seconds = {self.heartbeat_seconds}: make the first at least twice the second"
+            )
+        return self
+
+
+def _refuse_wrong_cron(expression: str) -> None:
+    from cronsim import CronSim, CronSimError
+
+    try:
+        next(CronSim(expression, datetime(2026, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        raise ValueError(
+            f"schedule.retraining is {expression!r}, which is no cron expression ({error}): write minute, hour, day,"
+            ' month, weekday, for instance "0 3 * * 1" for Mondays at three'
+        ) from None
+
+
+class Services(Section):
+    """The processes of `moteur up`, all on this machine."""
+
+    host: str
+    """Address they listen on. 127.0.0.1: only this machine reaches them."""
+    prefect_port: Annotated[int, Field(ge=1, le=65535)]
+    """Port of the Prefect server; not used where PREFECT_API_URL is set."""
+    mlflow_port: Annotated[int, Field(ge=1, le=65535)]
+    """Port of the MLflow server; not used where MLFLOW_TRACKING_URI is set."""
+    start_seconds: Positive
+    """A service that does not answer after this time is restarted (seconds)."""
+    stop_seconds: Positive
+    """`moteur down` gives a running stage this long to save its state (seconds)."""
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.prefect_port == self.mlflow_port:
+            raise ValueError(
+                f"services.prefect_port and services.mlflow_port are both {self.mlflow_port}: change one of them"
+            )
+        return self
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -740,6 +878,10 @@ class Params(Section):
     promotion: Promotion
     serving: Serving
     drift: Drift
+    alerts: Alerts
+    retraining: Retraining
+    schedule: Schedule
+    services: Services
 
     @model_validator(mode="after")
     def _lengths_fit_the_model(self) -> Self:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import flows  # noqa: F401  before pytest takes tests/flows for the package of that name
+import serving  # noqa: F401  likewise
+
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

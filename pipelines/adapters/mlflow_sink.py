@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters.tracking import LIFECYCLE_SPOOL
 from pipelines.artifacts import State
+from pipelines.core.text.secrets import redact
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -37,6 +38,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{State.MLFLOW_DATABASE.path.resolve()}"
 
 
+def shown_uri() -> str:
+    """The tracking URI without its password, for people and files."""
+    return redact(tracking_uri())
+
+
 def pending(root: Path | None = None) -> list[Path]:
     """Spools that hold lines MLflow has not seen; cheap, for it trusts the marks of the last drain."""
     return [spool for spool in _spools(root or State.TRACKING.path) if spool.stat().st_size > _mark(spool)]
@@ -50,7 +56,7 @@ def _spools(root: Path) -> list[Path]:
 def _mark(spool: Path) -> int:
     try:
         uri, offset = _mark_file(spool).read_text(encoding="utf-8").rsplit(" ", 1)
-        return int(offset) if uri == tracking_uri() else 0
+        return int(offset) if uri == shown_uri() else 0
     except (OSError, ValueError):
         return 0
 
@@ -147,7 +153,7 @@ class Sink:
         self._flush(current, batch, last if last > sent else 0)
         if not whole and not (spool.parent / LIFECYCLE_SPOOL).exists():
             self._client.set_terminated(parent, "FINISHED")
-        _mark_file(spool).write_text(f"{tracking_uri()} {last}", encoding="utf-8")
+        _mark_file(spool).write_text(f"{shown_uri()} {last}", encoding="utf-8")
 
     def _take(self, values: Mapping[str, Any], run: str, name: str, batch: Batch) -> None:
         from mlflow.entities import Metric, RunTag
@@ -273,6 +279,7 @@ def _tag_key(path: str) -> str:
 def _client() -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -285,8 +292,9 @@ def _client() -> "MlflowClient":
 def _experiment(client: "MlflowClient") -> str:
     if found := client.get_experiment_by_name(EXPERIMENT):
         return str(found.experiment_id)
-    local = tracking_uri().startswith("sqlite:")
-    place = State.MLFLOW_ARTIFACTS.path.resolve().as_uri() if local else None
+    uri = tracking_uri()
+    beside = Path(uri.removeprefix("sqlite:///")).parent / State.MLFLOW_ARTIFACTS.path.name
+    place = beside.resolve().as_uri() if uri.startswith("sqlite:///") else None
     return str(client.create_experiment(EXPERIMENT, artifact_location=place))
 
 
@@ -297,7 +305,7 @@ def _drain_or_warn(warned: list[str]) -> None:
         if not warned:
             text = (str(error).splitlines() or [type(error).__name__])[0][:200]
             print(  # noqa: T201  the one line of warning
-                f"MLflow at {tracking_uri()} does not take what we send ({text}). The run goes on; what waits in"
+                f"MLflow at {shown_uri()} does not take what we send ({redact(text)}). The run goes on; what waits in"
                 f" {State.TRACKING} is sent by the next `moteur run` or `moteur status`.",
                 file=sys.stderr,
             )

@@ -203,6 +203,19 @@ def test_a_torn_line_in_the_middle_is_passed_over(workspace: Path) -> None:
     assert [step for step, _ in curve("kl")] == [0, 1, 2]
 
 
+def test_row_48_the_password_of_a_server_is_neither_said_nor_written_beside_the_spools(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://moteur:planted-s3cret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    work(range(3))
+    mlflow_sink._drain_or_warn([])
+    said = capsys.readouterr().err
+    assert "does not take what we send" in said
+    assert "planted-s3cret" not in said
+    assert mlflow_sink.shown_uri() == "http://[secret]@127.0.0.1:9"
+
+
 def test_a_server_that_is_down_costs_one_line_and_the_spool_stays(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

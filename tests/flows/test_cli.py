@@ -12,7 +12,23 @@ from flows import cli
 from tests.flows import toy
 from tests.flows.examples import ROOT
 
-COMMANDS = ["run", "plan", "status", "report", "chat", "promote", "rollback", "history", "verify", "serve", "drift"]
+COMMANDS = [
+    "run",
+    "plan",
+    "status",
+    "report",
+    "chat",
+    "promote",
+    "rollback",
+    "history",
+    "verify",
+    "serve",
+    "drift",
+    "up",
+    "down",
+    "retrain",
+    "alerts",
+]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
 
 

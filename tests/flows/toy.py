@@ -38,6 +38,11 @@ def main(params, tracker):
         if behaviour[1] == "die":
             import os, signal
             os.kill(os.getpid(), signal.SIGKILL)
+        if behaviour[1] == "linger":
+            print("lingering", file=sys.stderr, flush=True)
+            deadline = time.monotonic() + 120
+            while not Path("go").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
         if behaviour[1] == "hang":
             print("hanging", file=sys.stderr, flush=True)
             time.sleep(600)
@@ -60,7 +65,7 @@ GRAPH = {
 }
 
 
-def make(root: Path, *, git: bool = True, database: Path | None = None) -> Path:
+def make(root: Path, *, git: bool = True, database: Path | None = None, stages: int = 3) -> Path:
     """Write the checkout to `root`, with a copy of a migrated MLflow `database`, which takes long to make."""
     (root / "data/sources").mkdir(parents=True)
     (root / "data/sources/a.txt").write_text("hello\n")
@@ -69,7 +74,7 @@ def make(root: Path, *, git: bool = True, database: Path | None = None) -> Path:
     shutil.copytree(ROOT / "pipelines", root / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
     lines = ["stages:"]
-    for name, (reads, writes) in GRAPH.items():
+    for name, (reads, writes) in list(GRAPH.items())[:stages]:
         (root / f"pipelines/{name}.py").write_text(STAGE.format(spec=(name, reads, writes)))
         lines += [
             f"  {name}:",
@@ -88,9 +93,15 @@ def make(root: Path, *, git: bool = True, database: Path | None = None) -> Path:
     (root / "profiles/other.yaml").write_text("seed: 11\n")
     if git:
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
-            identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-            subprocess.run(["git", *identity, *command], cwd=root, check=True)
+            run_git(root, *command)
     return root
+
+
+def run_git(root: Path, *arguments: str) -> str:
+    """Run git with an identity of its own; return what it printed."""
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What Prefect runs: the only modules that import it when they are loaded."""

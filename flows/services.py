@@ -1,0 +1,156 @@
+"""Which processes `moteur up` runs, and how: from params.yaml and the environment. Nothing is started here."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.artifacts import State
+from pipelines.params import Params
+
+MARK = "MOTEUR_SUPERVISED"
+"""Variable that everything below a supervisor inherits, so that all of it can be found and ended."""
+
+PYTHON = (sys.executable, "-m")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One process that is kept alive."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: str | None = None
+    """This URL answers 200 when the service is ready. None: it is when it runs."""
+    ready_file: bool = False
+    """Instead of a URL: the service writes its process id to `ready_file(...)` when it is ready."""
+    needs: tuple[str, ...] = ()
+    """Services that must be up before this one is started; those that are not run here are passed over."""
+    shown: str = ""
+    """Where a person looks."""
+    grace_seconds: float = 10.0
+    """From being asked to stop until being killed."""
+    required: bool = True
+    """`moteur up` waits for it; one that is not required may wait for something itself (a first champion)."""
+
+
+def ready_file(root: Path, name: str) -> Path:
+    """Where a service without a URL says that it is ready."""
+    return root / State.SERVICES / f"{name}.ready"
+
+
+def quiet() -> dict[str, str]:
+    """No library calls home."""
+    return {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def addresses(params: Params, started: Collection[str] = ("prefect", "mlflow")) -> dict[str, str]:
+    """The variables by which clients find the servers among the services that are `started`."""
+    settings = params.services
+    found = {
+        "prefect": ("PREFECT_API_URL", f"http://{_local(settings.host)}:{settings.prefect_port}/api"),
+        "mlflow": ("MLFLOW_TRACKING_URI", f"http://{_local(settings.host)}:{settings.mlflow_port}"),
+    }
+    return dict(found[name] for name in found if name in started)
+
+
+def environment(params: Params, root: Path) -> dict[str, str]:
+    """What every service gets beside our own environment: the addresses of the others, and silence."""
+    schedule = params.schedule
+    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    ours = {
+        **addresses(params),
+        "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "OMP_WAIT_POLICY": "PASSIVE",  # serving and retraining share the cores
+    }
+    given = {name: os.environ[name] for name in ours if os.environ.get(name)}
+    return {**ours, **given, **quiet(), "PATH": os.pathsep.join(paths)}
+
+
+def _local(host: str) -> str:
+    """The address under which this machine reaches a service that listens on `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104  compared, not bound
+
+
+def planned(params: Params, root: Path) -> list[Service]:
+    """The services in the order of their start; servers of the user's own are not started."""
+    services: list[Service] = []
+    if not os.environ.get("PREFECT_API_URL"):
+        services.append(_prefect(params))
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        services.append(_mlflow(params, root))
+    if importlib.util.find_spec("serving.__main__"):
+        services.append(_serving(params))
+    services.append(Service(name="alerts", command=(*PYTHON, "flows.alerts"), grace_seconds=5))
+    services.append(_runner(params))
+    return services
+
+
+def _runner(params: Params) -> Service:
+    return Service(
+        name="runner",
+        command=(*PYTHON, "flows.orchestration.deployments"),
+        ready_file=True,
+        needs=("prefect", "mlflow"),
+        grace_seconds=float(params.services.stop_seconds),
+    )
+
+
+def _prefect(params: Params) -> Service:
+    host, port = params.services.host, params.services.prefect_port
+    base = f"http://{_local(host)}:{port}"
+    return Service(
+        name="prefect",
+        command=(*PYTHON, "prefect", "server", "start", "--host", host, "--port", str(port)),
+        environment={"PREFECT_LOGGING_SERVER_LEVEL": "WARNING"},
+        ready=f"{base}/api/health",
+        shown=base,
+    )
+
+
+def _mlflow(params: Params, root: Path) -> Service:
+    host, port = params.services.host, params.services.mlflow_port
+    base = f"http://{_local(host)}:{port}"
+    database, artifacts = root / State.MLFLOW_DATABASE, root / State.MLFLOW_ARTIFACTS
+    command = ["mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(artifacts)]
+    return Service(name="mlflow", command=(*PYTHON, *command), ready=f"{base}/health", shown=base)
+
+
+def _serving(params: Params) -> Service:
+    settings = params.model_dump().get("serving", {})
+    host, port = str(settings.get("host", params.services.host)), int(settings.get("port", 8000))
+    base = f"http://{_local(host)}:{port}"
+    return Service(
+        name="serving",
+        command=(*PYTHON, "serving", "--host", host, "--port", str(port), "--follow"),
+        ready=f"{base}/health/ready",
+        needs=("mlflow",),
+        shown=f"{base}/v1",
+        required=False,
+    )
+
+
+def ports(params: Params) -> dict[str, int]:
+    """Key of params.yaml -> port that one of our services will listen on."""
+    found = {}
+    if not os.environ.get("PREFECT_API_URL"):
+        found["services.prefect_port"] = params.services.prefect_port
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        found["services.mlflow_port"] = params.services.mlflow_port
+    if importlib.util.find_spec("serving.__main__"):
+        found["serving.port"] = int(params.model_dump().get("serving", {}).get("port", 8000))
+    return found

@@ -1,0 +1,271 @@
+"""`moteur up`, `moteur down`, and what `moteur status` says about services, champion, retrainings and alerts."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from flows import figures, retraining, services, supervision
+from pipelines.adapters import alerts
+from pipelines.adapters.orchestrator import NAMES, Server
+from pipelines.artifacts import State
+from pipelines.errors import MoteurError, ResourceError
+from pipelines.params import Params
+
+COLOURS = {"up": "green", "starting": "yellow", "waiting": "yellow", "stopped": "red"}
+SHOWN = 3
+"""Retrainings and alerts that the status shows."""
+
+
+class NotUp(MoteurError):  # noqa: N818  it is an outcome, and reads as one
+    """The services did not start."""
+
+
+def up(root: Path, *, foreground: bool) -> None:
+    """Start everything and wait until it answers; or, in the foreground, until it is stopped.
+
+    Raises:
+        ParamsError: when an alert sink has no address.
+        ResourceError: when a port is taken, or a server of the user's own does not answer.
+        NotUp: when a service does not start.
+    """
+    params, console = _params(root), Console(highlight=False)
+    if supervision.held(root):
+        console.print("Up already.")
+        console.print(services_table(supervision.state(root)))
+        return
+    alerts.sinks(params.alerts, root)
+    supervision.sweep(root)
+    _refuse_taken_ports(params)
+    _refuse_missing_servers()
+    if foreground:
+        console.print(f"Up in the foreground; Ctrl-C ends everything. Logs: {root / State.LOGS}", soft_wrap=True)
+        supervision.main()
+        return
+    child = _spawn(root)
+    try:
+        found = _wait(root, child, params.services.start_seconds, console)
+    except BaseException:
+        down(root, quiet=True)
+        raise
+    console.print(services_table(found))
+    for line in _where(root, params):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _params(root: Path) -> Params:
+    from pipelines import stage
+
+    return stage.load_params(root / "params.yaml")
+
+
+def _refuse_taken_ports(params: Params) -> None:
+    for key, port in services.ports(params).items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((params.services.host, port))
+            except OSError as error:
+                raise ResourceError(
+                    f"{key} is {port}, but {params.services.host} cannot be listened on there ({error.strerror}):"
+                    f" end what uses it, or give another {key} in params.yaml"
+                ) from None
+
+
+def _refuse_missing_servers() -> None:
+    if (api := os.environ.get("PREFECT_API_URL")) and not Server(api).ready():
+        raise ResourceError(f"PREFECT_API_URL is {api}, but no Prefect server answers there: start it, or unset it.")
+
+
+def _spawn(root: Path) -> "subprocess.Popen[bytes]":
+    path = supervision.log(root, "supervisor")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.supervision"],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _wait(root: Path, child: "subprocess.Popen[bytes]", seconds: float, console: Console) -> dict[str, Any]:
+    """Wait until every required service is up and the runner serves; a line for each as it comes."""
+    deadline = time.monotonic() + 2 * seconds
+    said: set[str] = set()
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise NotUp(f"the supervisor ended (exit code {child.returncode}): {supervision.log(root, 'supervisor')}")
+        found = supervision.state(root) or {"services": {}}
+        for name, facts in found["services"].items():
+            if facts["phase"] == "up" and name not in said:
+                console.print(f"  {name} is up", markup=False)
+                said.add(name)
+            if facts["phase"] == "waiting" and facts["last"] and facts["required"]:
+                raise NotUp(f"{name} does not start ({facts['last']}): {_last_words(supervision.log(root, name))}")
+        if found["services"] and all(
+            facts["phase"] == "up" for facts in found["services"].values() if facts["required"]
+        ):
+            return found
+        time.sleep(0.2)
+    raise NotUp(f"not everything is up after {2 * seconds:g} s: {root / State.LOGS} holds the logs")
+
+
+def _last_words(path: Path) -> str:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return f"{lines[-1][:300] if lines else 'it said nothing'} ({path})"
+
+
+def services_table(found: dict[str, Any] | None) -> Table:
+    """Service, state, since when, where."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("service", "state", "for", "where"):
+        shown.add_column(name, overflow="fold")
+    for name, facts in (found or {"services": {}})["services"].items():
+        colour = COLOURS[facts["phase"]]
+        last = f" ({facts['last']})" if facts["phase"] == "waiting" and facts["last"] else ""
+        long = figures.duration(max(0.0, time.time() - facts["since"])) if facts["since"] else ""
+        shown.add_row(name, f"[{colour}]{facts['phase']}[/{colour}]{last}", long, facts["shown"])
+    return shown
+
+
+def _where(root: Path, params: Params) -> Iterator[str]:
+    yield f"Logs:    {root / State.LOGS}"
+    schedule = params.schedule
+    if schedule.retraining:
+        drift = ", and on drift" if schedule.retrain_on_drift else ""
+        yield f'Retrain: cron "{schedule.retraining}" ({schedule.timezone}){drift}'
+    else:
+        yield "Retrain: on drift" if schedule.retrain_on_drift else "Retrain: by hand only (schedule in params.yaml)"
+    if not params.alerts.sinks:
+        yield "Alerts:  kept, but sent to nobody: `moteur alerts` says how to change that"
+    yield "End:     moteur down"
+
+
+def down(root: Path, *, quiet: bool = False) -> None:
+    """End everything that `up` started; a running stage saves its state first.
+
+    Raises:
+        NotUp: when something cannot be ended.
+    """
+    console = Console(highlight=False, quiet=quiet)
+    found = supervision.state(root)
+    if not supervision.held(root):
+        left = supervision.sweep(root)
+        console.print(f"Ended {left} processes of an earlier `moteur up`." if left else "Nothing is up.")
+        return
+    if found is not None:
+        _stop_supervisor(root, found, console)
+    if supervision.held(root):
+        raise NotUp(f"the supervisor of {root} does not end: {supervision.log(root, 'supervisor')} may say why")
+    supervision.sweep(root)
+    console.print("Everything is down.")
+
+
+def _stop_supervisor(root: Path, found: dict[str, Any], console: Console) -> None:
+    try:
+        supervisor = psutil.Process(int(found["pid"]))
+        supervisor.send_signal(signal.SIGTERM)
+    except psutil.Error:
+        return
+    patience = _params(root).services.stop_seconds + 60
+    deadline = time.monotonic() + patience
+    said: set[str] = set()
+    while supervision.held(root) and time.monotonic() < deadline:
+        now = supervision.state(root) or found
+        for name, facts in now["services"].items():
+            if facts["phase"] == "stopped" and name not in said:
+                console.print(f"  {name} has ended", markup=False)
+                said.add(name)
+        time.sleep(0.1)
+    if supervision.held(root):
+        supervisor.kill()
+        supervisor.wait(10)
+        return
+    for name in found["services"]:
+        if name not in said:
+            console.print(f"  {name} has ended", markup=False)
+
+
+# Status
+
+
+def status(root: Path, console: Console) -> None:
+    """Print what runs, the champion, the last retrainings, what comes next, open alerts."""
+    params = _params(root)
+    found = supervision.state(root)
+    if found is not None:
+        console.print(services_table(found))
+    for line in [*_champion(root), *_retrainings(root), *_next(found, params), *_alerts(root, params)]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _champion(root: Path) -> Iterator[str]:
+    """The version that is live; the registry brings MLflow, so it is asked in a process that may take its time."""
+    if not importlib.util.find_spec("pipelines.adapters.registry"):
+        return
+    code = (
+        "import sys, pathlib; from pipelines.adapters.registry import open_registry\n"
+        "one = open_registry(root=pathlib.Path(sys.argv[1])).alias('champion')\n"
+        "print(f'{one.number} {one.manifest_sha256[:12]}' if one else '')"
+    )
+    if not (root / State.MLFLOW_DATABASE).exists() and not os.environ.get("MLFLOW_TRACKING_URI"):
+        return
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code, str(root)], cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        number, _, digest = done.stdout.strip().partition(" ")
+        yield f"Champion: version {number} (manifest {digest}...)" if number else "Champion: none yet."
+
+
+def _retrainings(root: Path) -> Iterator[str]:
+    last = retraining.records(root)[-SHOWN:]
+    if last:
+        yield "Retrainings:"
+    for record in reversed(last):
+        when = datetime.fromtimestamp(record.started).astimezone().strftime("%Y-%m-%d %H:%M")
+        long = f", {figures.duration(record.ended - record.started)}" if record.ended else ""
+        step = f", after {record.done[-1]}" if record.status == "running" and record.done else ""
+        version = f", version {record.version}" if record.version else ""
+        note = f": {record.note.splitlines()[0][:160]}" if record.note else ""
+        yield f"  {record.id}  {when}  {record.reason}: {record.status}{step}{long}{version}{note}"
+
+
+def _next(found: dict[str, Any] | None, params: Params) -> Iterator[str]:
+    if found is None:
+        return
+    api = os.environ.get("PREFECT_API_URL") or services.addresses(params)["PREFECT_API_URL"]
+    for name, deployment in NAMES.items():
+        try:
+            when = Server(api, timeout=3).next_run(deployment)
+        except ResourceError:
+            yield "Next: the Prefect server does not answer just now."
+            return
+        if when is not None:
+            away = (when - datetime.now(UTC)).total_seconds()
+            local = when.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+            yield f"Next {name}: {local}" + (f" (in {figures.duration(away)})" if away > 0 else " (due)")
+
+
+def _alerts(root: Path, params: Params) -> Iterator[str]:
+    there = [alert for alert in alerts.Outbox(root / State.ALERTS).open() if alert.severity != "info"]
+    if not there:
+        return
+    yield f"Open alerts: {len(there)} (`moteur alerts`)"
+    for alert in reversed(there[-SHOWN:]):
+        told = ", ".join(alert.delivered) or ("nobody" if not params.alerts.sinks else "nobody yet")
+        yield f"  {alert.severity}: {alert.title} (told {told})"

@@ -1,0 +1,304 @@
+"""Retraining, for real over three toy stages: isolated, one at a time, resumed, published in order."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from flows import clones, publication, retraining
+from flows.retraining import Order, Record, Skipped
+from pipelines.adapters.alerts import NullOutbox, Outbox
+from pipelines.errors import ParamsError, ResourceError
+from tests.flows import toy
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every file of a checkout but what belongs to Moteur's own state and DVC's cache; git's refs are in it."""
+    own = (".moteur", ".dvc/cache", ".dvc/tmp", ".git/objects")
+    return {
+        name: path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(own)
+    }
+
+
+def records(root: Path) -> list[Record]:
+    return retraining.records(root)
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory: pytest.TempPathFactory, server: str, database: Path) -> tuple[Path, list[str], bool]:
+    """A checkout with both remotes and accepted data, retrained twice at once; what was said; if it is untouched."""
+    base = tmp_path_factory.mktemp("retrained")
+    root = toy.make(base / "checkout", database=database)
+    toy.run_git(base, "init", "-q", "--bare", str(base / "code.git"))
+    toy.run_git(root, "remote", "add", "origin", str(base / "code.git"))
+    (root / ".dvc/config").write_text(
+        (root / ".dvc/config").read_text() + "    remote = store\n['remote \"store\"']\n    url = ../../store\n"
+    )
+    toy.run_git(root, "commit", "-qam", "A remote")
+    (root / "data/accepted/corpus").mkdir(parents=True)
+    (root / "data/accepted/corpus/new.txt").write_text("new text\n")
+    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("seed: 7", "seed: 8", 1))
+    before = snapshot(root)
+    environment = toy.environment(PREFECT_API_URL=server)
+    both = [
+        subprocess.Popen(toy.command("retrain", "--wait"), cwd=root, env=environment, stdout=-1, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    return root, sorted(said, key=lambda text: "waiting for it to end" in text), snapshot(root) == before
+
+
+def test_the_checkout_stays_as_it_was_and_what_is_not_committed_is_left_out(
+    retrained: tuple[Path, list[str], bool],
+) -> None:
+    root, said, untouched = retrained
+    assert untouched
+    assert "1 files of the checkout are not committed as they are: they are left out" in said[0]
+    made = retraining.folder(root, records(root)[0]) / "data/tokens/made.txt"
+    assert made.read_text().splitlines()[-1] == "tokenization 7"
+
+
+def test_accepted_data_are_among_the_sources_of_the_workspace_alone(retrained: tuple[Path, list[str], bool]) -> None:
+    root = retrained[0]
+    workspace = retraining.folder(root, records(root)[0])
+    values = yaml.safe_load((workspace / "params.yaml").read_text())
+    assert values["ingestion"]["corpus"]["train"][-1] == {"uri": "accepted/corpus/train/new.txt"}
+    assert "new text" in (workspace / "data/raw/made.txt").read_text()
+    assert "accepted" not in (root / "params.yaml").read_text().split("retraining:")[0]
+
+
+def test_it_is_published_in_order_and_its_commit_holds_the_lock_of_what_was_pushed(
+    retrained: tuple[Path, list[str], bool],
+) -> None:
+    root, said, _ = retrained
+    record, _ = records(root)
+    assert record.status == "finished"
+    assert record.done == ["workspace", "lifecycle", "push data", "verify", "push code", "register", "promote"]
+    lock = toy.run_git(root.parent / "code.git", "show", f"runs/{record.id}:dvc.lock")
+    digest = yaml.safe_load(lock)["stages"]["tokenization"]["outs"][0]["md5"]
+    assert (root.parent / f"store/files/md5/{digest[:2]}/{digest[2:]}").exists()
+    report = toy.run_git(root.parent / "code.git", "show", f"runs/{record.id}:reports/tokenization.json")
+    assert "vocab_size" in report
+    assert said[0].index("pushed the data to store") < said[0].index("pushed the commit to")
+
+
+def test_the_runs_are_in_the_mlflow_of_the_checkout(retrained: tuple[Path, list[str], bool]) -> None:
+    root = retrained[0]
+    names = [run["name"] for run in toy.runs(root)]
+    assert names[1:4] == ["ingestion", "data_validation", "tokenization"]
+    assert not (retraining.folder(root, records(root)[0]) / ".moteur/mlflow.db").exists()
+
+
+def test_row_9_two_at_once_have_workspaces_of_their_own_and_the_second_waits(
+    retrained: tuple[Path, list[str], bool],
+) -> None:
+    root, said, _ = retrained
+    assert ["waiting for it to end" in text for text in said] == [False, True]
+    one, other = records(root)
+    assert one.status == other.status == "finished"
+    assert one.ended is not None
+    assert one.ended <= (retraining.folder(root, other) / "params.yaml").stat().st_mtime
+    locks = [(retraining.folder(root, record) / "dvc.lock").read_bytes() for record in (one, other)]
+    assert locks[0] == locks[1]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, database: Path) -> Path:
+    return toy.make(tmp_path / "checkout", database=database)
+
+
+def test_a_failing_stage_ends_it_with_the_exit_code_and_an_alert_and_the_next_begins_anew(
+    checkout: Path, server: str
+) -> None:
+    (checkout / "behaviour").write_text("ingestion fail")
+    toy.run_git(checkout, "add", "-A")
+    toy.run_git(checkout, "commit", "-qm", "A stage that fails")
+    done = toy.moteur(checkout, "retrain", PREFECT_API_URL=server)
+    assert done.returncode == 3
+    assert "the lifecycle failed (exit code 3)" in done.stderr.splitlines()[-1]
+    (record,) = records(checkout)
+    (alert,) = Outbox(checkout / ".moteur/alerts").open()
+    assert alert.title == f"Retraining {record.id}: failed"
+    assert retraining._why_not(Order(), [record], None, 0, 0) == ""
+    said = toy.moteur(checkout, "alerts").stdout
+    assert "Alerts go to nobody yet" in said
+    assert "failed" in said
+
+
+def test_the_only_at_a_time_says_who_is_at_work(checkout: Path) -> None:
+    with (
+        retraining._alone(checkout, silent, wait=False),
+        pytest.raises(ResourceError, match=f"under way \\(process {os.getpid()}\\)"),
+        retraining._alone(checkout, silent, wait=False),
+    ):
+        pass
+
+
+def test_from_an_unknown_stage_is_refused_before_anything_is_made(checkout: Path) -> None:
+    with pytest.raises(ParamsError, match="--from tokenisation: no such stage; the stages are ingestion"):
+        retraining.run(checkout, Order(start="tokenisation"), silent)
+    assert not records(checkout)
+
+
+def record(**changed: object) -> Record:
+    values = {
+        "id": "r",
+        "commit": "c",
+        "reason": "drift",
+        "keys": ["k"],
+        "start": None,
+        "profile": None,
+        "started": 1e6,
+    }
+    return Record(**(values | changed))  # type: ignore[arg-type]
+
+
+def test_row_28_a_key_that_was_seen_starts_nothing() -> None:
+    why = retraining._why_not(Order(reason="schedule", key="k"), [record()], None, 0.0, 9e9)
+    assert why == "k has had its retraining"
+    assert not retraining._why_not(Order(reason="schedule", key="other"), [record()], None, 0.0, 9e9)
+
+
+def test_row_27_drift_soon_after_drift_starts_nothing_and_a_schedule_does() -> None:
+    before = [record(started=1e6)]
+    assert "cooldown" in retraining._why_not(Order(reason="drift", key="n"), before, None, 3600.0, 1e6 + 3599)
+    assert not retraining._why_not(Order(reason="drift", key="n"), before, None, 3600.0, 1e6 + 3601)
+    assert not retraining._why_not(Order(reason="schedule", key="n"), before, None, 3600.0, 1e6 + 1)
+
+
+def test_row_51_a_clock_set_back_by_a_day_does_not_keep_drift_from_retraining() -> None:
+    before = [record(started=1e6)]
+    assert not retraining._why_not(Order(reason="drift", key="n"), before, None, 3600.0, 1e6 - 86400)
+
+
+def test_to_resume_when_nothing_was_interrupted_starts_nothing(checkout: Path) -> None:
+    result = retraining.run(checkout, Order(reason="resume"), silent)
+    assert result == Skipped(why="no retraining was interrupted")
+
+
+def test_one_that_was_killed_too_often_is_given_up_with_an_alert(checkout: Path) -> None:
+    killed = record(attempts=3, commit="0" * 40)
+    retraining._save(checkout, killed)
+    result = retraining.run(checkout, Order(reason="resume"), silent)
+    assert isinstance(result, Skipped)
+    assert records(checkout)[0].status == "given up"
+    assert Outbox(checkout / ".moteur/alerts").open()[0].title == "Retraining r: given up"
+
+
+def test_a_push_that_fails_is_tried_again_and_then_nothing_goes_live(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    tried = []
+    with pytest.raises(publication.NotPublished, match="dvc push to store failed 3 times: down"):
+        publication._persistently(lambda: tried.append(1) or "down", "dvc push to store", 2, silent)
+    assert len(tried) == 3
+
+
+def promoting(monkeypatch: pytest.MonkeyPatch, outcome: object) -> list[str]:
+    """Stand in for the gate; returns what is asked of it."""
+    asked: list[str] = []
+
+    class Gate:
+        def register(self, root: Path, *, source: Path, say: object) -> SimpleNamespace:
+            asked.append("register")
+            return SimpleNamespace(number=4)
+
+        def promote(self, root: Path, *, version: int, source: Path, why: str, say: object) -> object:
+            asked.append(f"promote {version}")
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+    monkeypatch.setattr(publication, "_promotion", Gate)
+    return asked
+
+
+@pytest.mark.parametrize(("moved", "status"), [(True, "promoted"), (False, "refused")])
+def test_the_verdict_of_the_gate_is_the_end_of_the_retraining_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool, status: str
+) -> None:
+    asked = promoting(monkeypatch, SimpleNamespace(moved=moved, words="Version 4: every rule was looked at."))
+    one = record(version=4)
+    retraining._promote(tmp_path, tmp_path, one, silent)
+    outbox = Outbox(tmp_path / "alerts")
+    retraining._tell(one, outbox)
+    assert asked == ["promote 4"]
+    assert (one.status, one.note) == (status, "Version 4: every rule was looked at.")
+    assert [alert.title for alert in outbox.alerts()] == [f"Retraining r: {status}"]
+
+
+def test_row_30_a_registry_that_does_not_answer_is_no_verdict_and_the_promotion_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoting(monkeypatch, ResourceError("MLflow does not answer."))
+    one = record(version=4)
+    with pytest.raises(publication.NotPublished, match="Nothing went live") as caught:
+        retraining._promote(tmp_path, tmp_path, one, silent)
+    retraining._give_account(tmp_path, one, caught.value, NullOutbox())
+    assert one.status in retraining.UNFINISHED
+
+
+def test_without_a_git_remote_the_commit_is_kept_beside_the_branches(checkout: Path, tmp_path: Path) -> None:
+    clones.make(checkout, tmp_path / "clone", clones.head(checkout))
+    (tmp_path / "clone/dvc.lock").write_text("stages: {}\n")
+    clones.commit(tmp_path / "clone", ("dvc.lock", "reports"), "made")
+    branches = toy.run_git(checkout, "branch", "--all")
+    clones.push(checkout, tmp_path / "clone", "runs/r")
+    assert toy.run_git(checkout, "show", "refs/moteur/runs/r:dvc.lock") == "stages: {}\n"
+    assert toy.run_git(checkout, "branch", "--all") == branches
+
+
+def test_row_48_a_password_in_the_address_of_a_remote_is_said_to_nobody(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    toy.run_git(checkout, "remote", "add", "origin", "http://moteur:planted-s3cret@127.0.0.1:9/code.git")
+    clones.make(checkout, tmp_path / "clone", clones.head(checkout))
+    said: list[str] = []
+    with pytest.raises(publication.NotPublished) as caught:
+        publication.push_code(checkout, tmp_path / "clone", "r", 1, said.append)
+    assert "127.0.0.1" in str(caught.value)
+    assert "planted-s3cret" not in "\n".join([*said, str(caught.value)])
+    assert "planted-s3cret" not in (tmp_path / "clone/.git/config").read_text()
+
+
+def test_row_12_a_torn_lock_file_of_a_killed_attempt_is_restored(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    toy.run_git(checkout, "add", "-A")
+    toy.run_git(checkout, "commit", "-qm", "A lock")
+    clones.make(checkout, tmp_path / "clone", clones.head(checkout))
+    (tmp_path / "clone/dvc.lock").write_text("schema: '2.0'\nstages: {ingestion: {cmd")
+    (tmp_path / "clone/.dvc/tmp").mkdir(exist_ok=True)
+    (tmp_path / "clone/.dvc/tmp/rwlock").write_text('{"write": {')
+    clones.heal(tmp_path / "clone")
+    assert (tmp_path / "clone/dvc.lock").read_text() == "schema: '2.0'\nstages: {}\n"
+    assert not (tmp_path / "clone/.dvc/tmp/rwlock").exists()
+
+
+def test_what_lies_in_no_folder_of_accepted_data_is_named(tmp_path: Path) -> None:
+    from flows import accepted
+
+    (tmp_path / "stories").mkdir()
+    (tmp_path / "stories/a.txt").write_text("x")
+    with pytest.raises(ParamsError, match=r"stories/a.txt is in no folder of accepted data"):
+        accepted.files(tmp_path)
+
+
+def test_records_that_cannot_be_read_are_left_out(checkout: Path) -> None:
+    retraining._save(checkout, record())
+    (checkout / ".moteur/retrainings/torn").mkdir()
+    (checkout / ".moteur/retrainings/torn/record.json").write_text('{"id": "to')
+    assert [dataclasses.asdict(one) for one in records(checkout)] == [dataclasses.asdict(record())]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

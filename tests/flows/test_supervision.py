@@ -1,0 +1,173 @@
+"""The supervisor with services of a line each: kept alive, and ended with everything that came of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import services, supervision
+from flows.services import Service
+from pipelines.adapters.alerts import Outbox
+from pipelines.errors import ResourceError
+from pipelines.stage import load_params
+from tests.flows.examples import ROOT
+
+CHILD = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print(os.getpid(), child.pid, flush=True)
+time.sleep(600)
+"""
+"""Starts a process in a session of its own, as Prefect's runner and our retraining do."""
+
+HOST = """
+import pathlib, sys
+from flows.services import Service
+from flows.supervision import Supervisor
+service = Service(name="one", command=(sys.executable, "-u", "-c", {child!r}), grace_seconds=5)
+Supervisor(pathlib.Path.cwd(), [service], {{}}, start_seconds=30).run()
+"""
+
+
+def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def gone(*pids: int) -> bool:
+    return all(not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in pids)
+
+
+def pids(root: Path) -> list[list[int]]:
+    path = supervision.log(root, "one")
+    return [[int(word) for word in line.split()] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def start(root: Path) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", HOST.format(child=CHILD)], cwd=root, env=environment)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    one = start(tmp_path)
+    until(lambda: len(pids(tmp_path)) == 1)
+    yield one
+    one.kill()
+    one.wait()
+    supervision.sweep(tmp_path)
+
+
+def test_a_service_that_is_killed_is_started_again(tmp_path: Path, host: "subprocess.Popen[bytes]") -> None:
+    os.kill(pids(tmp_path)[0][0], signal.SIGKILL)
+    until(lambda: len(pids(tmp_path)) == 2)
+    until(lambda: (supervision.state(tmp_path) or {})["services"]["one"]["phase"] == "up")
+    found = supervision.state(tmp_path)
+    assert found is not None
+    assert found["services"]["one"]["last"] == "exit code -9"
+    assert found["pid"] == host.pid
+
+
+def test_told_to_stop_it_ends_everything_even_what_has_a_session_of_its_own(
+    tmp_path: Path, host: "subprocess.Popen[bytes]"
+) -> None:
+    (family,) = pids(tmp_path)
+    host.terminate()
+    assert host.wait(30) == 0
+    assert gone(*family)
+    assert not supervision.held(tmp_path)
+    assert json.loads((tmp_path / ".moteur/services/state.json").read_text())["services"]["one"]["phase"] == "stopped"
+
+
+def test_what_a_killed_supervisor_left_behind_is_ended_by_the_next(
+    tmp_path: Path, host: "subprocess.Popen[bytes]"
+) -> None:
+    (family,) = pids(tmp_path)
+    host.kill()
+    host.wait()
+    assert not gone(*family)
+    again = start(tmp_path)
+    until(lambda: len(pids(tmp_path)) == 2)
+    assert gone(*family)
+    again.terminate()
+    again.wait(30)
+
+
+def test_a_second_supervisor_is_refused(tmp_path: Path, host: "subprocess.Popen[bytes]") -> None:
+    with pytest.raises(ResourceError, match=r"runs in .* already"), supervision.holding(tmp_path, patience=0.1):
+        pass
+
+
+def keeper(tmp_path: Path, *kept: Service) -> supervision.Supervisor:
+    return supervision.Supervisor(tmp_path, list(kept), {}, start_seconds=0.5)
+
+
+def test_a_service_waits_for_those_it_needs_and_not_for_those_that_are_not_run(tmp_path: Path) -> None:
+    first = Service(name="first", command=(sys.executable, "-c", "import time; time.sleep(600)"), ready_file=True)
+    second = Service(name="second", command=first.command, needs=("first", "elsewhere"))
+    one = keeper(tmp_path, first, second)
+    try:
+        for kept in one._kept:
+            one._tend(kept)
+        assert [kept.phase for kept in one._kept] == ["starting", "waiting"]
+        (tmp_path / ".moteur/services").mkdir(exist_ok=True)
+        child = one._kept[0].child
+        assert child is not None
+        services.ready_file(tmp_path, "first").write_text(str(child.pid))
+        for kept in one._kept:
+            one._tend(kept)
+        assert [kept.phase for kept in one._kept] == ["up", "starting"]
+    finally:
+        one._end()
+
+
+def test_a_service_that_never_answers_is_started_again_and_in_the_end_somebody_is_told(tmp_path: Path) -> None:
+    deaf = Service(
+        name="deaf",
+        command=(sys.executable, "-c", "import time; time.sleep(600)"),
+        ready="http://127.0.0.1:9/",
+        grace_seconds=2,
+    )
+    one = keeper(tmp_path, deaf)
+    kept = one._kept[0]
+    try:
+        for _ in range(supervision.DEATHS_TO_ALERT):
+            kept.due = 0.0
+            one._tend(kept)
+            kept.born -= 10
+            one._tend(kept)
+            assert (kept.phase, kept.last) == ("waiting", "no answer in 0.5 s")
+    finally:
+        one._end()
+    assert [alert.title for alert in Outbox(tmp_path / ".moteur/alerts").open()] == ["The service deaf keeps dying"]
+
+
+def test_servers_of_the_users_own_are_used_and_not_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ours = [service.name for service in services.planned(params, tmp_path)]
+    assert [name for name in ours if name != "serving"] == ["prefect", "mlflow", "alerts", "runner"]
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example:4200/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://u:p@db/mlflow")
+    theirs = [service.name for service in services.planned(params, tmp_path)]
+    assert [name for name in theirs if name != "serving"] == ["alerts", "runner"]
+    given = services.environment(params, tmp_path)
+    assert given["PREFECT_API_URL"] == "http://prefect.example:4200/api"
+    assert given["MLFLOW_TRACKING_URI"] == "postgresql://u:p@db/mlflow"
+
+
+def test_no_service_calls_home() -> None:
+    given = services.environment(load_params(ROOT / "params.yaml"), ROOT)
+    assert given["DO_NOT_TRACK"] == "1"
+    assert given["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert given["MLFLOW_DISABLE_TELEMETRY"] == "true"
