@@ -4,11 +4,15 @@ import argparse
 import functools
 import logging
 import os
+import shutil
+import signal
 import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+import psutil
 
 from pipelines import stage
 from pipelines.adapters import device
@@ -64,12 +68,27 @@ def _serve(settings: Serving, params: Params, options: argparse.Namespace) -> No
     if settings.engine == "vllm":
         bundle = _champion_bundle() if options.follow else folder
         vllm.serve(bundle, settings, scratch=State.SERVING.path, token=guard.first_token(Path(settings.token_file)))
-    with tempfile.TemporaryDirectory(prefix="load-", dir=State.SERVING.path) as scratch:
+    _remove_left_behind(State.SERVING.path)
+    signal.signal(signal.SIGTERM, _leave)
+    with tempfile.TemporaryDirectory(prefix=f"load-{os.getpid()}-", dir=State.SERVING.path) as scratch:
         source: champion.Source = champion.RegistrySource(Path.cwd())
         if not options.follow:
             source = champion.FolderSource(folder, options.manifest_sha256)
             _require(source, folder)
         _listen(settings, params, tokens, source, Path(scratch), fixed=not options.follow)
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    """Whoever asked has what they asked for; uvicorn raises the signal again when all answers are finished."""
+    raise SystemExit(0)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Copies of bundles whose server was killed while it loaded them."""
+    for path in folder.glob("load-*-*"):
+        owner = path.name.split("-")[1]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _require(source: champion.Source, folder: Path) -> None:

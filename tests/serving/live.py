@@ -141,4 +141,6 @@ def serving(root: Path, bundle: Path, **settings: Any) -> Iterator[Server]:
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        ended = process.wait(timeout=60)
+    assert ended == 0
+    assert [path.name for path in (root / ".moteur/serving").iterdir()] == ["status.json"]

@@ -1,5 +1,6 @@
 """The champion is followed: verified, warmed up beside the old one, swapped, and never at a request's cost."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -406,3 +407,14 @@ def test_a_folder_that_is_no_release_ends_the_server_with_a_sentence(tmp_path: P
     assert done.returncode == 1
     assert "moteur serve: empty is not a release: it has no manifest.json" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_row_47_copies_that_a_killed_server_left_are_removed_and_those_of_others_kept(tmp_path: Path) -> None:
+    from serving.__main__ import _remove_left_behind
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    for name in (f"load-{ended.pid}-x", f"load-{os.getpid()}-x", "champion"):
+        (tmp_path / name / "bundle").mkdir(parents=True)
+    _remove_left_behind(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["champion", f"load-{os.getpid()}-x"]
