@@ -86,7 +86,7 @@ def silent_is_crashed(within: timedelta) -> AutomationCore:
 
 
 def crashed_goes_on(retrain_id: UUID) -> AutomationCore:
-    """A crashed retraining is taken up, at most twice a minute."""
+    """Each crashed retraining is taken up, after a moment, so that one that cannot even begin does not spin."""
     return AutomationCore(
         name=RESUME,
         description="The next run of retrain goes on where the crashed one was.",
@@ -98,10 +98,15 @@ def crashed_goes_on(retrain_id: UUID) -> AutomationCore:
                 "prefect.resource.role": "deployment",
                 "prefect.resource.id": f"prefect.deployment.{retrain_id}",
             },
+            for_each={"prefect.resource.id"},  # one crash shortly after another counts too
             threshold=1,
             within=timedelta(seconds=30),
         ),
-        actions=[RunDeployment(deployment_id=retrain_id, parameters={"reason": "resume"})],
+        actions=[
+            RunDeployment(
+                deployment_id=retrain_id, parameters={"reason": "resume"}, schedule_after=timedelta(seconds=5)
+            )
+        ],
     )
 
 

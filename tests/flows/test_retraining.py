@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 import yaml
@@ -151,6 +152,46 @@ def test_from_an_unknown_stage_is_refused_before_anything_is_made(checkout: Path
     with pytest.raises(ParamsError, match="--from tokenisation: no such stage; the stages are ingestion"):
         retraining.run(checkout, Order(start="tokenisation"), silent)
     assert not records(checkout)
+
+
+def lifecycle_that_ends_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Stand in for the process of the lifecycle; returns the commands it was given."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], environment: object, *, folder: Path, output: IO[bytes] | None) -> int:
+        commands.append(command)
+        if output:
+            output.write(b"moteur: stage ppo failed (exit code 6).\n\n")
+        return code
+
+    monkeypatch.setattr(retraining.process, "run", run)
+    return commands
+
+
+def test_from_a_stage_is_handed_to_the_lifecycle(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = lifecycle_that_ends_with(0, monkeypatch)
+    retraining._lifecycle(checkout, checkout, record(start="tokenization"), None)
+    retraining._lifecycle(checkout, checkout, record(), None)
+    assert [command[-3:] for command in commands] == [["run", "--from", "tokenization"], ["-m", "flows.cli", "run"]]
+
+
+def test_a_lifecycle_that_was_stopped_is_no_failure_and_stays_to_be_taken_up(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle_that_ends_with(143, monkeypatch)
+    with pytest.raises(SystemExit, match="143"):
+        retraining.run(checkout, Order(), silent, alerting=NullOutbox())
+    (one,) = records(checkout)
+    assert (one.status, one.done) == ("running", ["workspace"])
+
+
+def test_what_a_failed_lifecycle_said_last_is_in_the_alert(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle_that_ends_with(6, monkeypatch)
+    with pytest.raises(retraining.Failed) as caught:
+        retraining.run(checkout, Order(), silent, aside=True)
+    assert caught.value.exit_code == 6
+    (alert,) = Outbox(checkout / ".moteur/alerts").open()
+    assert "says why: moteur: stage ppo failed (exit code 6)." in alert.body
 
 
 def record(**changed: object) -> Record:
