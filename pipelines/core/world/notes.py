@@ -170,7 +170,7 @@ class _Register:
             if self.rng.random() < 0.7:
                 place = choose(self.rng, self.lexicon.places)
                 facts.append(self._again(self._stand(name, place, _AT), _AT_NOW, x=name, **_standing(place)))
-            if self.rng.random() < 0.4:
+            if self.rng.random() < 0.7:
                 self.feelings[name] = choose(self.rng, MOODS)
                 fact = self.say(_FEELS, x=name, mood=self.feelings[name])
                 facts.append(self._again(fact, _STILL_FEELS, x=name, mood=self.feelings[name]))
@@ -220,7 +220,7 @@ class _Register:
             if self.rng.random() < 0.5
         ]
         facts += [
-            self.say(_STILL_FEELS, x=name, mood=mood) for name, mood in self.feelings.items() if self.rng.random() < 0.5
+            self.say(_STILL_FEELS, x=name, mood=mood) for name, mood in self.feelings.items() if self.rng.random() < 0.8
         ]
         facts += [self.say(_LOOKS, o=item.noun, look=item.look) for item in self.items if self.rng.random() < 0.5]
         self.rng.shuffle(facts)
