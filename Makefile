@@ -37,4 +37,4 @@ check: setup
 	$(BIN)/python -m pytest tests/contracts
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
