@@ -374,10 +374,10 @@ def _last_line(path: Path) -> str:
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    """For the lifecycle: the servers of `moteur up`, or else the checkout's MLflow; and a flow run of its own."""
+    """For the lifecycle: the checkout's MLflow, the Prefect of `moteur up` if it runs, and a flow run of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
-    if up := supervision.state(checkout):
-        kept = {**services.addresses(_params(checkout), up["services"]), **kept}
+    if "prefect" in (supervision.state(checkout) or {"services": {}})["services"]:
+        kept.setdefault("PREFECT_API_URL", services.prefect_url(_params(checkout)))
     kept.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / State.MLFLOW_DATABASE}")
     kept.setdefault("PREFECT_HOME", str(checkout / State.ROOT / "prefect"))
     return kept

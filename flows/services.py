@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,14 +55,9 @@ def quiet() -> dict[str, str]:
     }
 
 
-def addresses(params: Params, started: Collection[str] = ("prefect", "mlflow")) -> dict[str, str]:
-    """The variables by which clients find the servers among the services that are `started`."""
-    settings = params.services
-    found = {
-        "prefect": ("PREFECT_API_URL", f"http://{_local(settings.host)}:{settings.prefect_port}/api"),
-        "mlflow": ("MLFLOW_TRACKING_URI", f"http://{_local(settings.host)}:{settings.mlflow_port}"),
-    }
-    return dict(found[name] for name in found if name in started)
+def prefect_url(params: Params) -> str:
+    """The API of the Prefect server that we start, as this machine reaches it."""
+    return f"http://{_local(params.services.host)}:{params.services.prefect_port}/api"
 
 
 def environment(params: Params, root: Path) -> dict[str, str]:
@@ -70,7 +65,8 @@ def environment(params: Params, root: Path) -> dict[str, str]:
     schedule = params.schedule
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     ours = {
-        **addresses(params),
+        "PREFECT_API_URL": prefect_url(params),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{root / State.MLFLOW_DATABASE}",  # see docs/operations.md
         "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",

@@ -248,7 +248,7 @@ def _retrainings(root: Path) -> Iterator[str]:
 def _next(found: dict[str, Any] | None, params: Params) -> Iterator[str]:
     if found is None:
         return
-    api = os.environ.get("PREFECT_API_URL") or services.addresses(params)["PREFECT_API_URL"]
+    api = os.environ.get("PREFECT_API_URL") or services.prefect_url(params)
     for name, deployment in NAMES.items():
         try:
             when = Server(api, timeout=3).next_run(deployment)
