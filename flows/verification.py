@@ -106,7 +106,7 @@ def _history(root: Path, champion: int | None) -> list[Finding]:
         bad.append(f"the history says that version {last} is live, the registry says {champion}")
     remedy = "find out who moved the alias; `moteur rollback --to VERSION` sets it and records it"
     return [Finding(place=place, bad=text, remedy=remedy) for text in bad] or [
-        Finding(place=f"{place}: {len(entries)} entries", bad="")
+        Finding(place=f"{place}: {len(entries)} {'entry' if len(entries) == 1 else 'entries'}", bad="")
     ]
 
 
