@@ -153,7 +153,7 @@ def _ratios(compared: Comparison) -> dict[str, float]:
     }
 
 
-# A batch is one look: it differs or it does not. Its windows say since when.
+# A batch is one look: it is drift when it differs as a whole, or when its last parts do, as those of a stream would.
 
 
 def _check_batch(bench: _Bench, uri: str) -> Verdict:
@@ -207,7 +207,7 @@ def _batch_row(bench: _Bench, number: int, part: Sample) -> WindowRow:
 def _batch_state(whole: Outcome, parts: Sequence[Outcome], schema: Sequence[SchemaRow], rule: Policy) -> DriftState:
     if whole == "insufficient data":
         return "insufficient data"
-    if whole == "differs":
+    if whole == "differs" or policy.state(parts, rule) == "drift":
         return "drift"
     some = parts.count("differs") >= rule.needed or not all(row.met for row in schema)
     return "watch" if some else "ok"

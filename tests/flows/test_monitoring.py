@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from flows import cli, drift_report, monitoring, traffic
 from pipelines.adapters import reader, references, release
+from pipelines.core.drift.policy import Policy
 from pipelines.errors import ArtifactError, DataError
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
 from tests.flows.examples import ROOT
@@ -121,6 +122,14 @@ def test_a_changed_batch_is_drift_with_its_words_and_since_when(workspace, folde
     assert [row["outcome"] for row in kept["windows"]] == ["same", "same", "differs", "differs"]
     page = drift_report.PATH.read_text(encoding="utf-8")
     assert "<mark>whale</mark>" in page
+
+
+def test_a_batch_that_changes_towards_its_end_is_drift_though_its_whole_hardly_differs():
+    rule = Policy()
+    assert monitoring._batch_state("same", ["same"] * 6 + ["differs"] * 2, [], rule) == "drift"
+    assert monitoring._batch_state("same", ["differs"] * 2 + ["same"] * 2, [], rule) == "watch"
+    assert monitoring._batch_state("same", ["same", "differs"], [], rule) == "ok"
+    assert monitoring._batch_state("insufficient data", ["differs"] * 2, [], rule) == "insufficient data"
 
 
 def test_the_page_is_well_formed_asks_for_nothing_outside_and_shows_texts_as_texts(workspace, folder, quick):
