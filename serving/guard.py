@@ -25,6 +25,8 @@ OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
 
 VARIABLE = "MOTEUR_TOKEN"
 _SHORTEST = 16
+_DRAINED = 10
+"""Times the longest body that is thrown away of one that is too long."""
 
 
 class Tokens:
@@ -128,6 +130,7 @@ class Guard:
         too_large = ApiError(413, f"the body is longer than {most} bytes", code="body_too_large")
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or len(value) > 15 or int(value) > most):
+                await self._drain(scope, receive)
                 raise too_large
         body = bytearray()
         try:
@@ -142,6 +145,19 @@ class Guard:
         except TimeoutError:
             seconds = self._limits.body_seconds
             raise ApiError(408, f"the body did not arrive within {seconds:g} s", code="body_too_slow") from None
+
+    async def _drain(self, scope: Scope, receive: Receive) -> None:
+        """Throw away what a client is sending, within reason: one that cannot finish does not read the answer."""
+        if any(name == b"expect" for name, _ in scope["headers"]):
+            return
+        left = _DRAINED * self._limits.body_bytes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.body_seconds):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
     def _patient(self, path: str, send: Send) -> Send:
         """Count the response, and give up on a client that takes nothing of it."""
