@@ -1,7 +1,5 @@
 """One look for drift at what the champion is asked: an alert when it matters, and the event that retrains."""
 
-import importlib
-import importlib.util
 import os
 import shutil
 import time
@@ -36,8 +34,10 @@ def look(checkout: Path) -> Sight:
     folder = champion(checkout)
     if folder is None:
         return Sight(state="insufficient data", words="There is no champion yet, and no release in models/release.")
+    from flows import monitoring
+
     with _inside(checkout):
-        verdict = importlib.import_module("flows.monitoring").check(folder=folder)
+        verdict = monitoring.check(folder=folder)
     sight = seen(verdict)
     act(sight, Outbox(checkout / State.ALERTS), url())
     return sight
@@ -65,10 +65,11 @@ def act(sight: Sight, outbox: Alerting, api_url: str | None) -> None:
 
 def champion(checkout: Path) -> Path | None:
     """The champion's bundle, verified, copied out of the registry once; without a champion models/release, or None."""
-    if importlib.util.find_spec("pipelines.adapters.registry"):
-        registry = importlib.import_module("pipelines.adapters.registry").open_registry(root=checkout)
-        if (live := registry.alias("champion")) is not None:
-            return _copy(registry, live, checkout / State.ROOT / "champion")
+    from pipelines.adapters.registry import open_registry
+
+    registry = open_registry(root=checkout)
+    if (live := registry.alias("champion")) is not None:
+        return _copy(registry, live, checkout / State.ROOT / "champion")
     release = checkout / Artifact.RELEASE
     return release if release.is_dir() else None
 

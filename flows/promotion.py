@@ -17,10 +17,11 @@ from flows import history, succession, verification
 from flows.history import Action, Entry
 from flows.succession import WITHDRAWN, ChampionMovedError
 from pipelines.adapters import examiner, exams, files, lineage, sandbox
+from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.examiner import Examined
 from pipelines.adapters.exams import Paper
 from pipelines.adapters.registry import Registry, Version, open_registry
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import cards, gates
 from pipelines.core.judging.gates import Candidate, Champion, Exam, Verdict
 from pipelines.errors import ArtifactError, ResourceError
@@ -355,6 +356,9 @@ def rollback(
         previous = succession.earlier(entries, _withdrawn(found) | {champion, target.number})
         written = succession.restore(found, root, event, previous=previous)
     words = f"Version {target.number} is champion again; version {champion} is withdrawn."
+    Outbox(root / State.ALERTS).put(
+        f"rollback/{written.id}", f"Version {champion} was rolled back", f"{words} By {written.who}: {written.why}."
+    )
     return Outcome(version=target.number, moved=True, words=words, entry=written)
 
 

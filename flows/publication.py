@@ -3,8 +3,6 @@
 dvc push, verify, git push to runs/<id>, register, gate, move the alias. The last three are `flows.promotion`.
 """
 
-import importlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -90,9 +88,6 @@ def register(checkout: Path, workspace: Path, say: Callable[[str], None]) -> int
     if not (workspace / Artifact.RELEASE).is_dir():
         say("  the graph makes no release, so there is nothing to register")
         return None
-    if importlib.util.find_spec("flows.promotion") is None:
-        say("  this installation has no gate (flows.promotion), so nothing is registered")
-        return None
     with _waiting_for_services():
         return int(_promotion().register(checkout, source=workspace, say=say).number)
 
@@ -115,7 +110,9 @@ def _waiting_for_services() -> Iterator[None]:
 
 def _promotion() -> Any:
     """The gate and the registry; they bring MLflow, so they are loaded late."""
-    return importlib.import_module("flows.promotion")
+    from flows import promotion
+
+    return promotion
 
 
 def _persistently(attempt: Callable[[], str], what: str, retries: int, say: Callable[[str], None]) -> None:

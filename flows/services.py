@@ -1,6 +1,5 @@
 """Which processes `moteur up` runs, and how: from params.yaml and the environment. Nothing is started here."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -70,7 +69,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
         "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
-        "OMP_WAIT_POLICY": "PASSIVE",  # serving and retraining share the cores
+        "GOMP_SPINCOUNT": "1000",  # serving and retraining share the cores
     }
     given = {name: os.environ[name] for name in ours if os.environ.get(name)}
     return {**ours, **given, **quiet(), "PATH": os.pathsep.join(paths)}
@@ -88,8 +87,7 @@ def planned(params: Params, root: Path) -> list[Service]:
         services.append(_prefect(params))
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         services.append(_mlflow(params, root))
-    if importlib.util.find_spec("serving.__main__"):
-        services.append(_serving(params))
+    services.append(_serving(params))
     services.append(Service(name="alerts", command=(*PYTHON, "flows.alerts"), grace_seconds=5))
     services.append(_runner(params))
     return services
@@ -127,8 +125,7 @@ def _mlflow(params: Params, root: Path) -> Service:
 
 
 def _serving(params: Params) -> Service:
-    settings = params.model_dump().get("serving", {})
-    host, port = str(settings.get("host", params.services.host)), int(settings.get("port", 8000))
+    host, port = params.serving.host, params.serving.port
     base = f"http://{_local(host)}:{port}"
     return Service(
         name="serving",
@@ -147,6 +144,5 @@ def ports(params: Params) -> dict[str, int]:
         found["services.prefect_port"] = params.services.prefect_port
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         found["services.mlflow_port"] = params.services.mlflow_port
-    if importlib.util.find_spec("serving.__main__"):
-        found["serving.port"] = int(params.model_dump().get("serving", {}).get("port", 8000))
+    found["serving.port"] = params.serving.port
     return found

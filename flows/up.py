@@ -1,6 +1,5 @@
 """`moteur up`, `moteur down`, and what `moteur status` says about services, champion, retrainings and alerts."""
 
-import importlib.util
 import os
 import signal
 import socket
@@ -215,8 +214,6 @@ def status(root: Path, console: Console) -> None:
 
 def _champion(root: Path) -> Iterator[str]:
     """The version that is live; the registry brings MLflow, so it is asked in a process that may take its time."""
-    if not importlib.util.find_spec("pipelines.adapters.registry"):
-        return
     code = (
         "import sys, pathlib; from pipelines.adapters.registry import open_registry\n"
         "one = open_registry(root=pathlib.Path(sys.argv[1])).alias('champion')\n"

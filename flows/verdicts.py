@@ -13,6 +13,8 @@ from rich.table import Table
 
 from flows import history, promotion
 from flows.history import Entry, Reign
+from pipelines.adapters.alerts import Outbox
+from pipelines.artifacts import State
 
 REFUSED = 7
 """Exit code of a promotion that the gate refused."""
@@ -31,8 +33,11 @@ def promote(root: Path, *, version: int | None, who: str | None, why: str, again
     _line(console, outcome.words)
     if outcome.verdict:
         _line(console, f"Verdict {outcome.verdict['sha256'][:12]}... is kept with version {outcome.version}.")
-    refused = outcome.verdict is not None and not outcome.verdict["passed"]
-    return REFUSED if refused else 0
+    if outcome.verdict is None or outcome.verdict["passed"]:
+        return 0
+    key = f"promotion/refused/{outcome.version}/{outcome.verdict['sha256'][:12]}"
+    Outbox(root / State.ALERTS).put(key, f"Version {outcome.version} is refused", outcome.words)
+    return REFUSED
 
 
 def _line(console: Console, text: str) -> None:

@@ -107,18 +107,17 @@ class RegistrySource:
 
     def _registry(self) -> Any:
         if self._opened is None:
-            import importlib
+            from pipelines.adapters.registry import open_registry
 
-            self._opened = importlib.import_module("pipelines.adapters.registry").open_registry(root=self._root)
+            self._opened = open_registry(root=self._root)
         return self._opened
 
 
 def alert(refusal: "Refusal") -> None:
     """Tell people, through the outbox; once for each version, however often it is tried."""
-    import importlib
+    from pipelines.adapters.alerts import Outbox
 
-    outbox = importlib.import_module("pipelines.adapters.alerts").Outbox()
-    outbox.put(
+    Outbox().put(
         f"serving refused {refusal.version} {refusal.manifest_sha256}",
         f"Version {refusal.version} is not served",
         f"{refusal.reason}\nThe version before it goes on answering. `moteur rollback` takes the alias back.",

@@ -99,7 +99,7 @@ class Console:
 def main(arguments: list[str] | None = None) -> None:
     """Load the model and talk; an error is a sentence and its exit code."""
     options = _parsed(arguments)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:

@@ -127,7 +127,7 @@ def _environment(home: str, threads: int) -> dict[str, str]:
         "TMPDIR": home,
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "1000",
         "PYTHONPATH": str(Path(pipelines.__file__).resolve().parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONWARNINGS": "ignore",

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from flows import history, promotion, succession, verdicts, verification
 from pipelines.adapters import registry
+from pipelines.adapters.alerts import Outbox
 from pipelines.artifacts import State
 from pipelines.core.judging import gates
 from pipelines.errors import ArtifactError
@@ -126,6 +127,7 @@ def test_row_36_a_champion_that_does_not_warm_up_is_rolled_back_and_refused_from
     assert (outcome.version, outcome.moved) == (good, True)
     assert found(root).aliases() == {"champion": good}
     assert history.read(root)[-1].why == "failed its warm-up"
+    assert Outbox(root / State.ALERTS).open()[-1].title == f"Version {version} was rolled back"
     late = promotion.rollback(root, of=version, who="the server", why="failed its warm-up")
     assert not late.moved
     assert late.words == f"Version {good} is champion, not {version}: nothing was rolled back."
