@@ -116,7 +116,7 @@ class Forks:
         """Do jobs at the same time; return their exit codes."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        whole = [{"kill_before": None, "who": "Own", **job} for job in jobs]
+        whole = [{"kill_before": None, "who": "ops", **job} for job in jobs]
         self._process.stdin.write(json.dumps(whole) + "\n")
         self._process.stdin.flush()
         codes: list[int] = json.loads(self._process.stdout.readline())
@@ -204,7 +204,7 @@ def test_undisturbed_promotion_and_rollback_end_as_they_should(first, second, fo
     assert forks.do(scene.job("rollback")) == [0]
     assert after(scene) == {"champion": 1}
     assert moves(scene) == [("promote", 1), ("promote", 2), ("rollback", 1)]
-    assert scene.found.version(2).tags["withdrawn"].endswith("by Own: a test")
+    assert scene.found.version(2).tags["withdrawn"].endswith("by ops: a test")
 
 
 @pytest.mark.parametrize("what", ["promote", "rollback"])
@@ -266,7 +266,7 @@ def _swap_manifest(scene: Scene, number: int) -> None:
 
 def test_a_champion_moved_by_somebody_else_meanwhile_stays(first, forks, tmp_path):
     scene = first.copy(tmp_path / "root")
-    event = succession.entry(scene.found.version(2), "promote", champion=1, who="Own", why="")
+    event = succession.entry(scene.found.version(2), "promote", champion=1, who="ops", why="")
     move = succession.Move(entry=event, before={"champion": 1}, steps=(succession.Step(alias="champion", version=2),))
     succession.files.write_json(scene.root / succession.JOURNAL, succession._written(move))
     scene.found.set_alias("champion", 3)
@@ -285,12 +285,12 @@ def test_a_torn_journal_stops_everything_and_names_the_file(first, tmp_path):
 
 def test_row_32_two_promoters_race_and_the_second_is_compared_with_the_first(first, forks, tmp_path):
     scene = first.copy(tmp_path / "root")
-    codes = forks.do(scene.job("promote", version=2, who="Own"), scene.job("promote", version=3, who="Ben"))
+    codes = forks.do(scene.job("promote", version=2, who="ops"), scene.job("promote", version=3, who="Ben"))
     assert codes == [0, 0]
     (_, winner), (_, last) = moves(scene)[1:]
     assert {winner, last} == {2, 3}
     assert after(scene) == {"champion": last, "previous_champion": winner}
-    assert {entry.who for entry in history.read(scene.root)[1:]} == {"Own", "Ben"}
+    assert {entry.who for entry in history.read(scene.root)[1:]} == {"ops", "Ben"}
     assert history.read(scene.root)[-1].from_version == winner
     assert history.faults(scene.root) == []
 
@@ -299,7 +299,7 @@ def test_row_32_the_worse_of_two_racers_never_ends_as_champion(first, forks, tmp
     """Both are better than the champion or equal, but one is worse than the other."""
     scene = first.copy(tmp_path / "root")
     forks.do(
-        scene.job("promote", version=2, who="Own", score=0.0),
+        scene.job("promote", version=2, who="ops", score=0.0),
         scene.job("promote", version=3, who="Ben"),
     )
     assert after(scene)["champion"] == 3

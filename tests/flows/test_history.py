@@ -17,7 +17,7 @@ from pipelines.errors import ParamsError
 FIRST = Entry(
     id="1",
     time="2026-03-01T12:00:00+00:00",
-    who="Own",
+    who="ops",
     action="promote",
     from_version=None,
     to_version=1,
@@ -58,14 +58,14 @@ def test_which_version_was_live_on_the_third_of_march():
     ]
     lines = asked(entries, "3 March")
     assert [line.split(":")[1].split(" was")[0] for line in lines] == [" version 1", " version 3", " version 1"]
-    assert lines[0].startswith("On 3 March 2026: version 1 was live for a part of it: promoted by Own on 1 March 2026")
-    assert "rolled back to by Own on 3 March 2026, 14:20:00, until 5 March 2026, 08:00:00" in lines[2]
+    assert lines[0].startswith("On 3 March 2026: version 1 was live for a part of it: promoted by ops on 1 March 2026")
+    assert "rolled back to by ops on 3 March 2026, 14:20:00, until 5 March 2026, 08:00:00" in lines[2]
     (line,) = asked(entries, "2026-03-04")
     assert line.startswith("On 4 March 2026: version 1 was live: rolled back to")
     (line,) = asked(entries, "2026-03-03T14:15")
     assert "version 3 was live: promoted" in line
     (line,) = asked(entries, "2026-11-23")
-    assert "version 4 was live: promoted by Own on 5 March 2026, 08:00:00, live to this day" in line
+    assert "version 4 was live: promoted by ops on 5 March 2026, 08:00:00, live to this day" in line
 
 
 def test_before_the_first_version_none_was_live():
@@ -165,6 +165,6 @@ def test_who_is_the_user_of_git_or_the_login(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("LOGNAME", "ada")
     assert history.someone(tmp_path) == "ada"
-    (tmp_path / "config").write_text("[user]\n  name = Moteur Own\n")
+    (tmp_path / "config").write_text("[user]\n  name = Moteur ops\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
-    assert history.someone(Path(tmp_path)) == "Moteur Own"
+    assert history.someone(Path(tmp_path)) == "Moteur ops"

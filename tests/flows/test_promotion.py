@@ -38,9 +38,9 @@ def root(tmp_path_factory, database, told):
         made = releases.workspace(folder / "workspace", bundles["good"], **GATE)
         (made / State.ROOT).mkdir()
         shutil.copy2(database, made / State.MLFLOW_DATABASE)
-        told.append(promotion.promote(made, who="Own", why="the first", say=lambda _: None))
+        told.append(promotion.promote(made, who="ops", why="the first", say=lambda _: None))
         releases.put(made, bundles["broken"])
-        told.append(promotion.promote(made, who="Own", why="try this", say=lambda _: None))
+        told.append(promotion.promote(made, who="ops", why="try this", say=lambda _: None))
         yield made
 
 
