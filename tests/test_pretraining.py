@@ -110,7 +110,7 @@ def test_the_reported_figure_is_that_of_the_saved_model_on_all_validation_text(w
 def test_the_parameters_are_counted_with_tied_embeddings_once(workspace):
     report = run(max_tokens=256)
     width, feed_forward, entries = 32, 64, len(models.load_tokenizer(Artifact.TOKENIZER.path))
-    layer = 4 * width * width + 3 * width * feed_forward + 2 * width
+    layer = 4 * (width * width + width) + 3 * width * feed_forward + 2 * width  # attention has biases
     assert report.num_parameters == entries * width + 2 * layer + width
 
 
