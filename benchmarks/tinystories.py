@@ -28,7 +28,7 @@ from pipelines.core.judging.likelihood import likelihood
 from pipelines.core.learning import attention, batches, optimizers, training
 from pipelines.core.learning.architecture import llama
 from pipelines.core.learning.schedules import warmup_cosine
-from pipelines.core.text import chat
+from pipelines.core.text import bpe, chat
 from pipelines.params import Model
 
 CONTEXT, VOCAB = 256, 2048
@@ -77,22 +77,11 @@ def main() -> None:
 
 
 def _read(folder: Path) -> Data:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
     stories = {split: _stories(folder / f"tinystories.{split}.txt.gz") for split in ("train", "valid")}
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB,
-        special_tokens=list(chat.SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(stories["train"], trainer)
-    end = tokenizer.token_to_id(chat.END)
+    tokenizer = bpe.train(stories["train"], VOCAB)
+    end = tokenizer.convert_tokens_to_ids(chat.END)
     rows = {
-        split: np.array([token for text in tokenizer.encode_batch(texts) for token in [*text.ids, end]], dtype=np.int64)
+        split: np.array([token for ids in tokenizer(texts)["input_ids"] for token in [*ids, end]], dtype=np.int64)
         for split, texts in stories.items()
     }
     return Data(
@@ -100,7 +89,7 @@ def _read(folder: Path) -> Data:
         valid=rows["valid"],
         valid_bytes=sum(len(text.encode()) for text in stories["valid"]),
         end=end,
-        pad=tokenizer.token_to_id(chat.PAD),
+        pad=tokenizer.convert_tokens_to_ids(chat.PAD),
     )
 
 

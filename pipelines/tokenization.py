@@ -11,7 +11,7 @@ from pipelines import stage
 from pipelines.adapters import datasets, files, models, tokens
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
-from pipelines.core.text import audits, chat, prompts
+from pipelines.core.text import audits, bpe, chat, prompts
 from pipelines.errors import ArtifactError, DataError
 from pipelines.params import Params, Tokenization
 
@@ -89,25 +89,7 @@ def _tokenizer(settings: Tokenization, folder: Path, tracker: Tracker) -> "PreTr
         tokenizer = models.initial_tokenizer(settings.init, "tokenization.init")
         return _with_chat(tokenizer)
     texts = tracker.track(_training_texts(folder, settings.max_training_bytes), "training the tokenizer", unit="texts")
-    return _with_chat(_trained(texts, settings.vocab_size))
-
-
-def _trained(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerBase":
-    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-    from tokenizers import models as algorithms
-    from transformers import PreTrainedTokenizerFast
-
-    bpe = Tokenizer(algorithms.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(chat.SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=chat.END, pad_token=chat.PAD)
+    return _with_chat(bpe.train(texts, settings.vocab_size))
 
 
 def _with_chat(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":

@@ -8,22 +8,9 @@ from typing import Any
 
 def tiny_tokenizer(texts: Iterable[str], vocab_size: int = 400) -> Any:
     """A byte-level BPE tokenizer with our special tokens and a chat template with generation markers."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from pipelines.core.text import bpe, chat
 
-    from pipelines.core.text import chat
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(chat.SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=chat.END, pad_token=chat.PAD)
+    fast: Any = bpe.train(texts, vocab_size)
     fast.chat_template = chat.template()
     return fast
 
