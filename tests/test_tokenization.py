@@ -14,6 +14,7 @@ from pipelines.adapters import datasets, files, models
 from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
+from pipelines.core.text import bpe
 from pipelines.errors import ArtifactError, DataError
 from tests import fixtures
 from tests.learning import params
@@ -118,14 +119,14 @@ def test_the_tokenizer_is_trained_on_about_as_many_bytes_as_allowed(workspace):
 def test_a_tokenizer_that_loses_text_stops_the_stage_with_three_examples(workspace, monkeypatch):
     from tokenizers import normalizers
 
-    trained = tokenization._trained
+    trained = bpe.train
 
     def careless(*arguments):
         made = trained(*arguments)
         made.backend_tokenizer.normalizer = normalizers.Lowercase()
         return made
 
-    monkeypatch.setattr(tokenization, "_trained", careless)
+    monkeypatch.setattr(bpe, "train", careless)
     with pytest.raises(ArtifactError, match=r"round_trip_errors finds .* models must not be trained on them") as caught:
         run()
     assert str(caught.value).count("comes back as") == 3
@@ -175,7 +176,8 @@ def test_the_same_text_gives_the_same_bytes_on_one_thread_and_on_four(workspace,
         (folder / "data").symlink_to(tmp_path / "data")
         code = (
             "from pipelines import tokenization; from pipelines.adapters import files; import sys, pathlib;"
-            "made = tokenization._trained(tokenization._training_texts(pathlib.Path('data/validated'), 10**9), 400);"
+            "from pipelines.core.text import bpe;"
+            "made = bpe.train(tokenization._training_texts(pathlib.Path('data/validated'), 10**9), 400);"
             "print(files.hashlib.sha256(made.backend_tokenizer.to_str().encode()).hexdigest())"
         )
         environment = {**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(Path(__file__).parents[1])}

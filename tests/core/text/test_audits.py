@@ -1,7 +1,7 @@
 import pytest
 
 from pipelines import tokenization
-from pipelines.core.text import audits
+from pipelines.core.text import audits, bpe
 
 TEXTS = ["Lily had a red ball.", "Tom went to the park.", "What did they have? A ball."] * 5
 TURN = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A ball."}]
@@ -9,7 +9,7 @@ TURN = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "
 
 @pytest.fixture
 def tokenizer():
-    return tokenization._with_chat(tokenization._trained(TEXTS, 300))
+    return tokenization._with_chat(bpe.train(TEXTS, 300))
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@ import pytest
 from jinja2 import TemplateError
 
 from pipelines import tokenization
-from pipelines.core.text import chat
+from pipelines.core.text import bpe, chat
 
 TEXTS = ["Lily had a red ball.", "Tom went to the park.", "What did they have? A ball."] * 5
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokenization._with_chat(tokenization._trained(TEXTS, 300))
+    return tokenization._with_chat(bpe.train(TEXTS, 300))
 
 
 def said(tokenizer, messages, **options):
