@@ -159,8 +159,8 @@ async def watch(server: Server, minutes: float) -> None:
         await asyncio.sleep(WATCH_SECONDS)
 
 
-def clear(server: Server, minutes: float, now: datetime) -> int:
-    """Declare crashed what is stuck before its start; return how many there were.
+def clear(server: Server, minutes: float, now: datetime) -> list[str]:
+    """Declare crashed what is stuck before its start; return the ids of these runs.
 
     Raises:
         ResourceError: when the server does not answer.
@@ -171,7 +171,7 @@ def clear(server: Server, minutes: float, now: datetime) -> int:
     for run in found:
         server.give_up(run["id"], f"It was about to start for more than {minutes:g} minutes.")
         print(f"gave up {run['name']}, which never started", flush=True)  # noqa: T201
-    return len(found)
+    return [str(run["id"]) for run in found]
 
 
 async def serve(schedule: schema.Schedule, root: Path, served: list[RunnerDeployment]) -> None:
