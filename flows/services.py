@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.adapters import device
 from pipelines.artifacts import State
 from pipelines.params import Params
 
@@ -69,7 +70,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
         "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
-        "GOMP_SPINCOUNT": "1000",  # serving and retraining share the cores
+        **device.MACHINE,
     }
     given = {name: os.environ[name] for name in ours if os.environ.get(name)}
     return {**ours, **given, **quiet(), "PATH": os.pathsep.join(paths)}

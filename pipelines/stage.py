@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pipelines import params as schema
-from pipelines.adapters import files
+from pipelines.adapters import device, files
 from pipelines.adapters.tracking import SpoolTracker, Tracker
 from pipelines.artifacts import Artifact
 from pipelines.errors import MoteurError, ParamsError, Preempted, ResourceError
@@ -32,11 +32,6 @@ QUIET = {
     "PYTHONWARNINGS": "ignore",
 }
 """No library calls home, and none talks over our progress."""
-
-MACHINE = {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "1000"}
-"""torch asks for huge pages for large tensors: fewer page faults. Its threads spin a thousand times while they wait for
-each other, then sleep: as fast alone as with GNU OpenMP's 300,000, which make two jobs on one machine (a server and a
-retraining) each many times as slow."""
 
 _preempted = False
 _polled = False
@@ -113,7 +108,7 @@ def _plain(value: Any, where: str) -> Any:
 
 def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact) -> NoReturn:
     """Run the stage `name` in this process and exit: 0, or the exit code of the error that ended it."""
-    for variable, value in (QUIET | MACHINE).items():
+    for variable, value in (QUIET | device.MACHINE).items():
         os.environ.setdefault(variable, value)
     tracker = SpoolTracker(name)
     status, code = "failed", 1

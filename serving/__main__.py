@@ -34,7 +34,7 @@ SHUTDOWN_SECONDS = 60
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM; an error is a sentence and its exit code."""
     options = _parsed(arguments)
-    os.environ.update({name: os.environ.get(name, value) for name, value in stage.QUIET.items()})
+    os.environ.update({name: os.environ.get(name, value) for name, value in (stage.QUIET | device.MACHINE).items()})
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:

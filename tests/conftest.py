@@ -8,13 +8,15 @@ import pytest
 
 import flows  # noqa: F401  before pytest takes tests/flows for the package of that name
 import serving  # noqa: F401  likewise
+from pipelines.adapters import device
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+for name, value in device.MACHINE.items():
+    os.environ.setdefault(name, value)
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 

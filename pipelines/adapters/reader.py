@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.adapters import files
+from pipelines.adapters import device, files
 from pipelines.core.drift.sample import PERPLEXITY, Sample
 from pipelines.core.text.descriptors import describe
 from pipelines.core.text.words import split_words
@@ -49,7 +49,12 @@ def read(folder: Path, texts: Sequence[str], *, threads: int | None = None) -> S
         command = [sys.executable, "-m", __name__, str(folder.resolve()), str(given), str(made)]
         command.append(str(threads or len(os.sched_getaffinity(0))))
         root = str(Path(__file__).resolve().parents[2])
-        environment = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        environment = {
+            **device.MACHINE,
+            **os.environ,
+            **QUIET,
+            "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+        }
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  our own module
         if done.returncode:
             raise _fault(folder, done.returncode, done.stderr)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pipelines
+from pipelines.adapters import device
 from pipelines.errors import ArtifactError, MoteurError, ResourceError
 
 FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec")
@@ -120,14 +121,14 @@ def converse(module: str, folder: Path, request: dict[str, Any], room: Room) -> 
 
 def _environment(home: str, threads: int) -> dict[str, str]:
     """Nothing of the parent's but the way to the interpreter's libraries."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    names = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", *device.MACHINE)
     return {
-        **kept,
+        **device.MACHINE,
+        **{name: os.environ[name] for name in names if name in os.environ},
         "HOME": home,
         "TMPDIR": home,
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(threads),
-        "GOMP_SPINCOUNT": "1000",
         "PYTHONPATH": str(Path(pipelines.__file__).resolve().parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONWARNINGS": "ignore",
