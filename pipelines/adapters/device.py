@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 MACHINE = {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "1000"}
-"""For the environment of a process before it imports torch. Huge pages for large tensors: fewer page faults. Threads spin
+"""For the environment of a process before it imports torch. Huge pages for large tensors: fewer faults. Threads spin
 a thousand times while they wait for each other, then sleep: as fast alone as with GNU OpenMP's 300,000, which make two
 jobs on one machine (a server and a retraining) each many times as slow."""
 
