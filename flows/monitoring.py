@@ -225,7 +225,7 @@ def _check_requests(bench: _Bench, folder: Path, *, accept: bool) -> Verdict:
     history = History(State.DRIFT.path / bench.manifest_sha256[:12])
     if accept:
         _accept(history, bench.drift)
-    known = traffic.read(folder)
+    known = [request for request in traffic.read(folder) if request.manifest_sha256 == bench.manifest_sha256]
     judged = history.windows()
     done = {name for window in judged for name in window.ids}
     fresh = [request for request in known if request.id not in done]
