@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from flows import cli, drift_report, monitoring, traffic
+from flows import cli, drift_report, drift_watch, monitoring, traffic
 from pipelines.adapters import files, reader, references, release
 from pipelines.core.drift.policy import Policy
 from pipelines.errors import ArtifactError, DataError
@@ -300,3 +300,16 @@ def test_the_command_says_what_it_found_and_exits_with_the_state(workspace, fold
     assert "reports/drift.html" in done.output.replace("\n", "")
     wrong = CliRunner().invoke(cli.app, ["drift", "--data", batch, "--accept"])
     assert wrong.exit_code == 2
+
+
+def test_the_command_judges_requests_by_the_champion_as_the_watch_does(workspace, folder, quick, monkeypatch):
+    champion = workspace / "promoted"
+    shutil.copytree(folder, champion)
+    release.write_manifest(champion, format=1, name="its successor", weights="int8")
+    shutil.copytree(folder, workspace / "models" / "release")
+    monkeypatch.setattr(cli, "_enter", lambda _workspace: Path.cwd())
+    monkeypatch.setattr(drift_watch, "champion", {workspace: champion}.get)
+    done = CliRunner().invoke(cli.app, ["drift"])
+    assert done.exit_code == 12
+    judged = json.loads(monitoring.JSON.read_text())["manifest_sha256"]
+    assert judged == files.sha256(champion / release.MANIFEST)
