@@ -61,6 +61,7 @@ def content(verdict: "Verdict") -> dict[str, Any]:
         "map": _svg(drift_charts.map_chart(drawn["reference"], drawn["window"], drawn["clusters"])) if drawn else None,
         "clusters": drawn["clusters"] if drawn else [],
         "examples": [_svg(_marked(item["text"], item["words"])) for item in changes.get("examples", [])],
+        "quoted": "old_examples" in changes,
         "old_examples": [text[:LONGEST_SHOWN] for text in changes.get("old_examples", [])],
         "unmet": [row for row in verdict.schema if not row.met],
     }

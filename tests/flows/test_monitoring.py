@@ -1,5 +1,6 @@
 """Monitoring: batches and requests beside the release, the state, what is remembered, the page."""
 
+import html
 import json
 import random
 import re
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from flows import cli, drift_report, drift_watch, monitoring, traffic
+from flows.drift_schema import SchemaRow
 from pipelines.adapters import files, reader, references, release
 from pipelines.core.drift.policy import Policy
 from pipelines.errors import ArtifactError, DataError
@@ -244,11 +246,26 @@ def test_without_texts_the_logged_descriptors_alone_are_judged(workspace, folder
 
 
 def test_row_49_what_is_remembered_of_requests_holds_no_text(workspace, folder, quick):
-    log(workspace / ".moteur" / "requests", texts(60, 14), start=1_767_225_600, answered_by=folder)
-    check(folder)
+    asked = [text for number in range(6) for text in texts(60, 50 + number, foreign=0.9 * (number > 4))]
+    log(workspace / ".moteur" / "requests", asked, start=1_767_225_600, answered_by=folder)
+    verdict = check(folder)
+    assert verdict.against == "the last 4 accepted windows of requests"
+    assert verdict.changes["map"]
     kept = [path.read_text() for path in (workspace / ".moteur" / "drift").rglob("window-*.json")]
-    assert len(kept) == 1
-    assert "played" not in kept[0]
+    assert len(kept) == 6
+    assert not any("played" in text for text in kept)
+    shown = monitoring.JSON.read_text() + html.unescape(drift_report.PATH.read_text(encoding="utf-8"))
+    assert not any(text[:30] in shown for text in asked)
+    assert "it is not copied here" in shown
+
+
+def test_requests_of_another_shape_are_watched(workspace, folder, quick, monkeypatch):
+    row = SchemaRow(column="words", expected="4 to 90", observed="20 % outside", met=False)
+    monkeypatch.setattr(monitoring.drift_schema, "check", lambda *_parts, **_options: [row])
+    log(workspace / ".moteur" / "requests", texts(60, 13), start=1_767_225_600, answered_by=folder)
+    verdict = check(folder)
+    assert (verdict.state, verdict.windows[0].outcome) == ("watch", "same")
+    assert verdict.words.endswith("Outside of the expected shape: words.")
 
 
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
