@@ -173,7 +173,7 @@ def _check_batch(bench: _Bench, uri: str) -> Verdict:
     verdict = Verdict(
         state=state,
         words="",
-        subject=uri,
+        subject=batch.name,
         manifest_sha256=bench.manifest_sha256,
         against=f"{len(bench.reference):,} held-out documents of the release",
         documents=len(batch.texts),

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from flows import cli, drift_report, drift_watch, monitoring, traffic
+from flows import batch, cli, drift_report, drift_watch, monitoring, traffic
 from flows.drift_schema import SchemaRow
+from pipelines import stage
 from pipelines.adapters import files, reader, references, release
 from pipelines.core.drift.policy import Policy
 from pipelines.errors import ArtifactError, DataError
@@ -180,6 +181,19 @@ def test_a_batch_that_is_not_there_is_named(workspace, folder):
         check(folder, data=str(workspace / "no" / "where.jsonl"))
 
 
+def test_a_batch_of_many_files_is_cut_as_a_whole_and_says_so(workspace, monkeypatch):
+    for number in range(3):
+        write_batch(workspace / f"part-{number}.jsonl", texts(4, number))
+    settings = stage.load_params().ingestion
+    glob = str(workspace / "part-*.jsonl")
+    monkeypatch.setattr(batch, "MOST_READ", 6)
+    cut = batch.read(glob, "corpus", settings)
+    assert (cut.name, len(cut.texts)) == (f"the first 6 rows of {glob}", 6)
+    monkeypatch.setattr(batch, "MOST_READ", 12)
+    whole = batch.read(glob, "corpus", settings)
+    assert (whole.name, len(whole.texts)) == (glob, 12)
+
+
 def test_a_release_that_is_not_as_its_manifest_says_is_refused(workspace, folder, tmp_path):
     with pytest.raises(ArtifactError, match="is missing"):
         check(tmp_path / "none", data="tales://")
@@ -310,12 +324,12 @@ def test_any_line_of_the_log_is_a_request_or_is_left_out(lines):
 
 def test_the_command_says_what_it_found_and_exits_with_the_state(workspace, folder, quick, monkeypatch):
     monkeypatch.setattr(cli, "_enter", lambda _workspace: Path.cwd())
-    batch = write_batch(workspace / "sea.jsonl", texts(80, 18, foreign=0.9))
-    done = CliRunner().invoke(cli.app, ["drift", "--data", batch, "--release", str(folder)])
+    sea = write_batch(workspace / "sea.jsonl", texts(80, 18, foreign=0.9))
+    done = CliRunner().invoke(cli.app, ["drift", "--data", sea, "--release", str(folder)])
     assert done.exit_code == 11
     assert "differs" in done.output
     assert "reports/drift.html" in done.output.replace("\n", "")
-    wrong = CliRunner().invoke(cli.app, ["drift", "--data", batch, "--accept"])
+    wrong = CliRunner().invoke(cli.app, ["drift", "--data", sea, "--accept"])
     assert wrong.exit_code == 2
 
 
