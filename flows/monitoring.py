@@ -145,14 +145,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _ratios(compared: Comparison) -> dict[str, float]:
-    return {
-        finding.test: finding.effect / finding.own_variation
-        for finding in compared.findings
-        if finding.effect is not None and finding.own_variation
-    }
-
-
 # A batch is one look: it is drift when it differs as a whole, or when its last parts do, as those of a stream would.
 
 
@@ -200,7 +192,11 @@ def _read_batch(bench: _Bench, texts: Sequence[str]) -> Sample:
 def _batch_row(bench: _Bench, number: int, part: Sample) -> WindowRow:
     compared = bench.compare(part)
     return WindowRow(
-        name=f"part {number}", documents=len(part), outcome=compared.outcome, began=None, ratios=_ratios(compared)
+        name=f"part {number}",
+        documents=len(part),
+        outcome=compared.outcome,
+        began=None,
+        ratios=comparison.ratios(compared.findings),
     )
 
 
@@ -270,7 +266,7 @@ def _judge(
         against_release=found.by_release.outcome,
         accepted=found.decided.outcome == "same",
         effects=found.by_release.effects,
-        ratios=_ratios(found.decided),
+        ratios=comparison.ratios(found.decided.findings),
     )
     history.write(record)
     return _Latest(record, window, found.reference, found.decided, against)

@@ -11,7 +11,7 @@
 Each is a permutation test and exact on its own; for the alarm their p-values are adjusted by Bonferroni.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -198,6 +198,15 @@ def compare(
         window_documents=len(window),
         findings=findings,
     )
+
+
+def ratios(findings: Sequence[Finding]) -> dict[str, float]:
+    """Test -> effect over own variation, of the tests that said something: above 1 it counts."""
+    return {
+        finding.test: finding.effect / finding.own_variation
+        for finding in findings
+        if finding.effect is not None and finding.own_variation
+    }
 
 
 def _outcome(outcomes: list[Outcome]) -> Outcome:
