@@ -14,7 +14,7 @@ from pipelines.errors import DataError
 from pipelines.params import Ingestion, Source
 
 MOST_READ = 200_000
-"""Rows after which a batch is cut off: what drift needs is a sample."""
+"""Rows after which a batch is cut off, and its name says so: what drift needs is a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +51,15 @@ def read(uri: str, kind: str, settings: Ingestion) -> Batch:
     inputs = sources.resolve(source, records, "train", root, settings.max_line_bytes)
     faults: Counter[str] = Counter()
     texts: dict[str, str] = {}
-    number = 0
-    for one in inputs:
-        for row in itertools.islice(one.rows(), MOST_READ):
-            number += 1
-            text = _text(records, row, one.name)
-            if isinstance(text, UnfitError):
-                faults[text.reason] += 1
-            else:
-                texts.setdefault(text[0] or str(number), text[1])
-    return Batch(name=uri, texts=list(texts.values()), faults=faults)
+    rows = ((row, one.name) for one in inputs for row in one.rows())
+    for number, (row, source_name) in enumerate(itertools.islice(rows, MOST_READ)):
+        text = _text(records, row, source_name)
+        if isinstance(text, UnfitError):
+            faults[text.reason] += 1
+        else:
+            texts.setdefault(text[0] or str(number), text[1])
+    name = f"the first {MOST_READ:,} rows of {uri}" if next(rows, None) is not None else uri
+    return Batch(name=name, texts=list(texts.values()), faults=faults)
 
 
 def _placed(uri: str) -> tuple[Path, str]:

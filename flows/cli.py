@@ -293,7 +293,11 @@ def drift(
     ] = "corpus",
     release: Annotated[
         Path | None,
-        typer.Option("--release", metavar="DIR", help="Compare with this release. Default: models/release."),
+        typer.Option(
+            "--release",
+            metavar="DIR",
+            help="Compare with this release. Default: models/release for a batch, the champion for requests.",
+        ),
     ] = None,
     accept: Annotated[
         bool, typer.Option("--accept", help="First declare the latest windows of requests to be normal.")
@@ -318,10 +322,12 @@ def drift(
         raise typer.BadParameter("--data is a batch; --requests and --accept are about requests: give one or the other")
     source = str(Path(data).expanduser().resolve()) if data is not None and "://" not in data else data
     log, folder = (path.resolve() if path is not None else None for path in (requests, release))
-    _enter(workspace)
-    from flows import drift_report, monitoring
+    root = _enter(workspace)
+    from flows import drift_report, drift_watch, monitoring
     from pipelines.artifacts import Artifact, State
 
+    if folder is None and data is None:
+        folder = drift_watch.champion(root)
     verdict = monitoring.check(
         data=source,
         kind=kind,

@@ -13,8 +13,16 @@ MOST_POINTS = 700
 """Points of each colour on the map: more hide each other."""
 
 
-def describe(folder: Path, reference: Sample, window: Sample, *, seed: int) -> dict[str, Any]:
-    """Words, tokens, map and examples as plain values; empty where the texts of either side are not kept."""
+def describe(folder: Path, reference: Sample, window: Sample, *, quote: bool, seed: int) -> dict[str, Any]:
+    """Words, tokens, map and examples as plain values; empty where the texts of either side are not kept.
+
+    Args:
+        folder: The release, whose tokenizer spells tokens.
+        reference: What is normal.
+        window: What is judged.
+        quote: Show whole documents; those of people who asked something must not outlive the log.
+        seed: Of the map.
+    """
     if not reference.texts or not window.texts:
         return {}
     words = terms.carriers(reference.texts, window.texts, most=200)
@@ -25,9 +33,8 @@ def describe(folder: Path, reference: Sample, window: Sample, *, seed: int) -> d
     return {
         "words": [asdict(item) for item in kept],
         "tokens": _tokens(folder, reference, window),
-        "map": _map(reference, window, seed),
-        "examples": _examples(window.texts, rising),
-        "old_examples": _old_examples(reference),
+        "map": _map(reference, window, quote=quote, seed=seed),
+        **({"examples": _examples(window.texts, rising), "old_examples": _old_examples(reference)} if quote else {}),
     }
 
 
@@ -55,7 +62,7 @@ def _tokens(folder: Path, reference: Sample, window: Sample) -> list[dict[str, A
     ]
 
 
-def _map(reference: Sample, window: Sample, seed: int) -> dict[str, Any] | None:
+def _map(reference: Sample, window: Sample, *, quote: bool, seed: int) -> dict[str, Any] | None:
     import numpy as np
 
     from pipelines.core.drift.sample import evenly
@@ -77,7 +84,10 @@ def _map(reference: Sample, window: Sample, seed: int) -> dict[str, Any] | None:
         "reference": drawn.reference.round(3).tolist(),
         "window": drawn.window.round(3).tolist(),
         "clusters": [
-            {**asdict(cluster), "example": new.texts[cluster.example] if cluster.example is not None else None}
+            {
+                **asdict(cluster),
+                "example": new.texts[cluster.example] if quote and cluster.example is not None else None,
+            }
             for cluster in drawn.clusters
         ],
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import drift_charts
 from pipelines.adapters import files
+from pipelines.core.drift import comparison
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,6 +62,7 @@ def content(verdict: "Verdict") -> dict[str, Any]:
         "map": _svg(drift_charts.map_chart(drawn["reference"], drawn["window"], drawn["clusters"])) if drawn else None,
         "clusters": drawn["clusters"] if drawn else [],
         "examples": [_svg(_marked(item["text"], item["words"])) for item in changes.get("examples", [])],
+        "quoted": "old_examples" in changes,
         "old_examples": [text[:LONGEST_SHOWN] for text in changes.get("old_examples", [])],
         "unmet": [row for row in verdict.schema if not row.met],
     }
@@ -72,11 +74,7 @@ def _measured(windows: list[dict[str, Any]]) -> list[str]:
 
 def _strongest(verdict: "Verdict") -> tuple[str, str] | None:
     """The test with the largest effect beside its own variation."""
-    ratios = {
-        finding.test: finding.effect / finding.own_variation
-        for finding in verdict.findings
-        if finding.effect is not None and finding.own_variation
-    }
+    ratios = comparison.ratios(verdict.findings)
     if not ratios:
         return None
     test = max(ratios, key=ratios.__getitem__)

@@ -59,7 +59,7 @@ class Verdict:
     windows: tuple[WindowRow, ...]
     schema: tuple[SchemaRow, ...]
     changes: dict[str, Any] = field(default_factory=dict)
-    """Words, tokens, map and examples, from `flows.drift_changes`; empty where texts are not kept."""
+    """Words, tokens, map and, of a batch, examples, from `flows.drift_changes`; empty where texts are not kept."""
 
     @property
     def exit_code(self) -> int:
@@ -145,14 +145,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _ratios(compared: Comparison) -> dict[str, float]:
-    return {
-        finding.test: finding.effect / finding.own_variation
-        for finding in compared.findings
-        if finding.effect is not None and finding.own_variation
-    }
-
-
 # A batch is one look: it is drift when it differs as a whole, or when its last parts do, as those of a stream would.
 
 
@@ -167,13 +159,13 @@ def _check_batch(bench: _Bench, uri: str) -> Verdict:
         _batch_row(bench, number, sample.take(range(part.start, part.stop))) for number, part in enumerate(parts, 1)
     ]
     outcomes = [row.outcome for row in rows]
-    schema = _schema(bench, sample, batch)
+    schema = _schema(bench, bench.reference, sample, batch)
     state = _batch_state(compared.outcome, outcomes, schema, bench.policy)
     began = _batch_since(rows) if state == "drift" else None
     verdict = Verdict(
         state=state,
         words="",
-        subject=uri,
+        subject=batch.name,
         manifest_sha256=bench.manifest_sha256,
         against=f"{len(bench.reference):,} held-out documents of the release",
         documents=len(batch.texts),
@@ -182,7 +174,7 @@ def _check_batch(bench: _Bench, uri: str) -> Verdict:
         columns=tuple(comparison.compare_columns(bench.reference, sample, bench.settings, seed=bench.params.seed)),
         windows=tuple(rows) if len(rows) > 1 else (),
         schema=schema,
-        changes=drift_changes.describe(bench.folder, bench.reference, sample, seed=bench.params.seed),
+        changes=drift_changes.describe(bench.folder, bench.reference, sample, quote=True, seed=bench.params.seed),
     )
     return dataclasses.replace(verdict, words=words(verdict))
 
@@ -200,7 +192,11 @@ def _read_batch(bench: _Bench, texts: Sequence[str]) -> Sample:
 def _batch_row(bench: _Bench, number: int, part: Sample) -> WindowRow:
     compared = bench.compare(part)
     return WindowRow(
-        name=f"part {number}", documents=len(part), outcome=compared.outcome, began=None, ratios=_ratios(compared)
+        name=f"part {number}",
+        documents=len(part),
+        outcome=compared.outcome,
+        began=None,
+        ratios=comparison.ratios(compared.findings),
     )
 
 
@@ -225,7 +221,7 @@ def _check_requests(bench: _Bench, folder: Path, *, accept: bool) -> Verdict:
     history = History(State.DRIFT.path / bench.manifest_sha256[:12])
     if accept:
         _accept(history, bench.drift)
-    known = traffic.read(folder)
+    known = [request for request in traffic.read(folder) if request.manifest_sha256 == bench.manifest_sha256]
     judged = history.windows()
     done = {name for window in judged for name in window.ids}
     fresh = [request for request in known if request.id not in done]
@@ -270,7 +266,7 @@ def _judge(
         against_release=found.by_release.outcome,
         accepted=found.decided.outcome == "same",
         effects=found.by_release.effects,
-        ratios=_ratios(found.decided),
+        ratios=comparison.ratios(found.decided.findings),
     )
     history.write(record)
     return _Latest(record, window, found.reference, found.decided, against)
@@ -343,7 +339,15 @@ def _requests_verdict(
         state = "watch"
     began = policy.since(outcomes)
     sample, reference = latest.window, latest.reference
-    seen = sample is not None and reference is not None
+    columns: list[comparison.ColumnFinding] = []
+    schema: tuple[SchemaRow, ...] = ()
+    changes: dict[str, Any] = {}
+    if sample is not None and reference is not None:
+        columns = comparison.compare_columns(reference, sample, bench.settings, seed=bench.params.seed)
+        schema = _schema(bench, reference, sample, None)
+        changes = drift_changes.describe(bench.folder, reference, sample, quote=False, seed=bench.params.seed)
+    if state == "ok" and not all(row.met for row in schema):
+        state = "watch"
     verdict = Verdict(
         state=state,
         words="",
@@ -353,14 +357,10 @@ def _requests_verdict(
         documents=len(judged[-1].ids) if judged else waiting,
         since=_shown(judged[began].began) or f"window {judged[began].number}" if began is not None else None,
         findings=latest.compared.findings if latest.compared else (),
-        columns=tuple(comparison.compare_columns(reference, sample, bench.settings, seed=bench.params.seed))
-        if sample is not None and reference is not None
-        else (),
+        columns=tuple(columns),
         windows=tuple(map(_row, judged[-30:])),
-        schema=_schema(bench, sample, None) if sample is not None else (),
-        changes=drift_changes.describe(bench.folder, reference, sample, seed=bench.params.seed)
-        if seen and sample is not None and reference is not None
-        else {},
+        schema=schema,
+        changes=changes,
     )
     return dataclasses.replace(verdict, words=words(verdict))
 
@@ -379,8 +379,8 @@ def _shown(seconds: float | None) -> str | None:
     return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _schema(bench: _Bench, sample: Sample, batch: batches.Batch | None) -> tuple[SchemaRow, ...]:
-    rows = drift_schema.check(bench.reference, sample, expected_share=bench.drift.expected_share)
+def _schema(bench: _Bench, reference: Sample, sample: Sample, batch: batches.Batch | None) -> tuple[SchemaRow, ...]:
+    rows = drift_schema.check(reference, sample, expected_share=bench.drift.expected_share)
     if batch is not None and batch.faults:
         limit = bench.params.ingestion.max_bad_line_share
         row = SchemaRow(

@@ -1,8 +1,6 @@
 """Requests as documents, and what was said of their windows before."""
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.adapters import files, reader
+from pipelines.adapters import files, reader, requests
 from pipelines.core.drift.policy import Outcome
 from pipelines.core.drift.sample import Sample
 from pipelines.errors import ArtifactError
-
-_NUMBERS = re.compile(r"(\d+)")
 
 LARGEST = 1e30
 """Numbers beyond are damage, not measurements."""
@@ -29,41 +25,23 @@ class Request:
     """One request of the log."""
 
     id: str
-    time: float | None
+    time: float
     """Seconds since 1970."""
+    manifest_sha256: str | None
+    """Of the release that answered."""
     text: str | None
     """What was asked, where the logging of text is switched on and its time is not over."""
     columns: dict[str, float]
 
 
 def read(folder: Path) -> list[Request]:
-    """All requests of the log's segments, in the order in which they were written.
-
-    A torn last line is what a killed process leaves; it is no request and is left out.
-    """
+    """All requests of the log, in the order in which they were written, each once."""
     found: dict[str, Request] = {}
-    for path in sorted(folder.glob("*.jsonl"), key=_natural):
-        for request in _segment(path):
+    for record in requests.read(folder):
+        if record.get("id") and isinstance(record.get("prompt_descriptors"), dict):
+            request = _request(record)
             found.setdefault(request.id, request)
     return list(found.values())
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (0, part) for part in _NUMBERS.split(path.name)]
-
-
-def _segment(path: Path) -> Iterator[Request]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return  # closed and removed since the folder was listed
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and record.get("id") and isinstance(record.get("prompt_descriptors"), dict):
-            yield _request(record)
 
 
 def _request(record: Mapping[str, Any]) -> Request:
@@ -78,7 +56,8 @@ def _request(record: Mapping[str, Any]) -> Request:
     text = record.get("prompt")
     return Request(
         id=str(record["id"]),
-        time=_seconds(record.get("time")),
+        time=datetime.fromisoformat(record["time"]).timestamp(),
+        manifest_sha256=record.get("manifest_sha256"),
         text=text if isinstance(text, str) else None,
         columns=columns,
     )
@@ -94,24 +73,15 @@ def _numbers(values: Any, prefix: str) -> dict[str, float]:
     }
 
 
-def _seconds(value: Any) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if abs(value) < LARGEST else None
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def sample(requests: Sequence[Request], folder: Path, threads: int | None) -> Sample:
+def sample(asked: Sequence[Request], folder: Path, threads: int | None) -> Sample:
     """Requests as the model in `folder` reads them; columns alone where some of the texts are not kept."""
-    names = sorted({name for request in requests for name in request.columns})
+    names = sorted({name for request in asked for name in request.columns})
     columns = {
-        name: np.array([request.columns.get(name, np.nan) for request in requests], dtype=np.float32) for name in names
+        name: np.array([request.columns.get(name, np.nan) for request in asked], dtype=np.float32) for name in names
     }
     columns = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    texts = [request.text for request in requests if request.text is not None]
-    if not requests or len(texts) < len(requests):
+    texts = [request.text for request in asked if request.text is not None]
+    if not asked or len(texts) < len(asked):
         return Sample(columns=columns)
     made = reader.read(folder, texts, threads=threads)
     return Sample(

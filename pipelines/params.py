@@ -716,6 +716,13 @@ class Serving(Section):
                     f"serving.limits.{name} is {getattr(self.limits, name)} but serving.slots is {self.slots}: lower"
                     " the first or raise the second in params.yaml"
                 )
+        rows, room = self.limits.choices * self.limits.beams, self.slots + self.limits.queue
+        if rows > room:
+            raise ValueError(
+                f"one request may have serving.limits.choices x beams = {rows} sequences but serving.slots +"
+                f" serving.limits.queue is {room}, so that it would be told to come again for ever: lower the first or"
+                " raise the second in params.yaml"
+            )
         return self
 
 

@@ -65,16 +65,16 @@ def _serve(settings: Serving, params: Params, options: argparse.Namespace) -> No
     tokens = guard.read_tokens(Path(settings.token_file))
     State.SERVING.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = options.model or Artifact.RELEASE.path
-    if settings.engine == "vllm":
-        bundle = _champion_bundle() if options.follow else folder
-        vllm.serve(bundle, settings, scratch=State.SERVING.path, token=guard.first_token(Path(settings.token_file)))
+    source: champion.Source = champion.RegistrySource(Path.cwd())
+    if not options.follow:
+        source = champion.FolderSource(folder, options.manifest_sha256)
+        _require(source, folder)
     _remove_left_behind(State.SERVING.path)
+    if settings.engine == "vllm":
+        bundle = _fetched(source, State.SERVING.path / "bundle-for-vllm")
+        vllm.serve(bundle, settings, scratch=State.SERVING.path, token=guard.first_token(Path(settings.token_file)))
     signal.signal(signal.SIGTERM, _leave)
     with tempfile.TemporaryDirectory(prefix=f"load-{os.getpid()}-", dir=State.SERVING.path) as scratch:
-        source: champion.Source = champion.RegistrySource(Path.cwd())
-        if not options.follow:
-            source = champion.FolderSource(folder, options.manifest_sha256)
-            _require(source, folder)
         _listen(settings, params, tokens, source, Path(scratch), fixed=not options.follow)
 
 
@@ -98,13 +98,11 @@ def _require(source: champion.Source, folder: Path) -> None:
         )
 
 
-def _champion_bundle() -> Path:
-    source = champion.RegistrySource(Path.cwd())
+def _fetched(source: champion.Source, folder: Path) -> Path:
     candidate = source.latest()
     if candidate is None:
         raise MoteurError("the registry has no champion yet: `moteur promote` makes one")
-    target = State.SERVING.path / "champion"
-    return source.fetch(candidate, target)
+    return source.fetch(candidate, folder)
 
 
 def _listen(

@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 
 from pipelines.adapters.requests import RequestLog, now
 from pipelines.core.text import chat
-from pipelines.errors import MoteurError
 from pipelines.params import ServingLimits
 from serving import loading, wire
 from serving.champion import Candidate, Champion
@@ -212,7 +211,7 @@ class Api:
         while True:
             try:
                 await asyncio.to_thread(self._log.expire, now() - self._text_age)
-            except (OSError, MoteurError) as error:
+            except Exception as error:  # whatever is wrong with a file, old text is looked for again
                 log.error("old text of the request log could not be deleted: %s", error)
             await asyncio.sleep(pause)
 
@@ -393,8 +392,11 @@ class Api:
         if call.logged:
             return
         call.runner.engine.cancel(call.job)
-        self.metrics.left.inc()
+        asyncio.get_running_loop().run_in_executor(None, self._write_left, call)
+
+    def _write_left(self, call: _Call) -> None:
         self._write(call, "cancelled", 499)
+        self.metrics.left.inc()
 
     async def _remember(self, call: _Call, finish: str | None, status: int) -> None:
         call.logged = True

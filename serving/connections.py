@@ -1,6 +1,8 @@
-"""Connections that cannot be held open for nothing: heads have a deadline, and idle ones make room for new ones."""
+"""Connections that cannot be held open for nothing: heads and what is sent have deadlines, idle ones make room."""
 
 import asyncio
+import socket
+import struct
 import time
 from typing import Any, ClassVar
 
@@ -15,14 +17,16 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, against clients that send a head byte by byte or never (slow loris)."""
+    """HTTP/1.1 as uvicorn speaks it, against clients that send a head byte by byte or never, or take no answer."""
 
     header_seconds: ClassVar[float]
+    send_seconds: ClassVar[float]
     most_connections: ClassVar[int]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._deadline: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
         self._since = time.monotonic()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -55,7 +59,18 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to wait for any more."""
         self._stop_waiting()
+        self._stop_sending()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Start a clock: what was written waits for the client."""
+        super().pause_writing()
+        self._wait_for_taking()
+
+    def resume_writing(self) -> None:
+        """The client has taken enough."""
+        self._stop_sending()
+        super().resume_writing()
 
     def on_response_complete(self) -> None:
         """A connection that is kept alive is idle from now on."""
@@ -66,6 +81,24 @@ class PatientProtocol(H11Protocol):
         """Close at once."""
         self._stop_waiting()
         self.transport.abort()
+
+    def _wait_for_taking(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(self.send_seconds, self._drop_unless_taken, left)
+
+    def _drop_unless_taken(self, left: int) -> None:
+        """End a connection that still has all of what was `left`; nothing is written while it is paused."""
+        if self.transport.get_write_buffer_size() < left:
+            self._wait_for_taking()
+            return
+        at_once = struct.pack("ii", 1, 0)  # else the system keeps what is not taken, for as long as the client lives
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.drop()
+
+    def _stop_sending(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _wait_for_head(self) -> None:
         self._deadline = self.loop.call_later(self.header_seconds, self.drop)
@@ -78,5 +111,9 @@ class PatientProtocol(H11Protocol):
 
 def protocol(limits: ServingLimits) -> type[PatientProtocol]:
     """The protocol with these limits, for uvicorn's `http`."""
-    settings = {"header_seconds": limits.header_seconds, "most_connections": limits.connections}
+    settings = {
+        "header_seconds": limits.header_seconds,
+        "send_seconds": limits.send_seconds,
+        "most_connections": limits.connections,
+    }
     return type("PatientProtocol", (PatientProtocol,), settings)

@@ -107,15 +107,14 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        send = self._patient(scope["path"], send)
+        send = self._counting(scope["path"], send)
         try:
             self._authorise(scope)
             body = await self._body(scope, receive)
         except ApiError as error:
             await respond(send, error)
             return
-        with contextlib.suppress(ClientTooSlowError):
-            await self._app(scope, _replayed(body, receive), send)
+        await self._app(scope, _replayed(body, receive), send)
 
     def _authorise(self, scope: Scope) -> None:
         if scope["path"] in OPEN_PATHS:
@@ -159,23 +158,13 @@ class Guard:
                     if not message.get("more_body", False):
                         return
 
-    def _patient(self, path: str, send: Send) -> Send:
-        """Count the response, and give up on a client that takes nothing of it."""
-
+    def _counting(self, path: str, send: Send) -> Send:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._count(path, message["status"])
-            try:
-                async with asyncio.timeout(self._limits.send_seconds):
-                    await send(message)
-            except TimeoutError:
-                raise ClientTooSlowError from None
+            await send(message)
 
         return sending
-
-
-class ClientTooSlowError(OSError):
-    """A client has taken nothing of its answer for `serving.limits.send_seconds`."""
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -23,6 +23,7 @@ from typing import Any
 from pipelines.adapters import files
 from pipelines.core.text import descriptors, personal_data
 from pipelines.core.text.words import split_words
+from pipelines.errors import MoteurError
 
 TEXT = ("prompt", "response")
 """What is deleted when its time is over."""
@@ -66,6 +67,7 @@ class RequestLog:
         self._opened = self._synced = now()
         self._size = 0
         self._number = 0
+        self._looked_at: dict[Path, tuple[int, datetime.datetime | None]] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def write(self, record: dict[str, Any], *, prompt: str, response: str) -> None:
@@ -124,14 +126,35 @@ class RequestLog:
     def expire(self, before: datetime.datetime) -> int:
         """Delete the text of all records older than `before`, in every segment of the folder; return how many.
 
-        Segments that another living process still writes are left to that one.
+        Segments that another living process still writes are left to that one. What says no time may be of any age
+        and goes too. Writers do not wait for this.
+
+        Raises:
+            OSError, ValueError, MoteurError: a segment cannot be read or replaced; all others are cleaned.
         """
-        with self._lock:
-            mine = self._path if self._descriptor is not None else None
-            if mine is not None and _oldest_with_text(mine, before):
-                self._close()
-                mine = None
-            return sum(_strip(path, before) for path in segments(self._folder) if path != mine and not _in_use(path))
+        open_one = self._path if self._text and self._descriptor is not None else None
+        if open_one is not None and _is_before(_oldest_text(open_one), before):
+            with self._lock:
+                if self._path == open_one:
+                    self._close()
+        count, failures = 0, list[Exception]()
+        for path in segments(self._folder):
+            try:
+                count += 0 if _in_use(path) else self._expire(path, before)
+            except (OSError, ValueError, MoteurError) as error:  # the other segments must be cleaned all the same
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return count
+
+    def _expire(self, path: Path, before: datetime.datetime) -> int:
+        """Delete the old text of a closed segment, which is read again only when there is some."""
+        size = path.stat().st_size
+        known, oldest = self._looked_at.get(path, (-1, None))
+        if known != size:
+            oldest = _oldest_text(path)
+            self._looked_at[path] = size, oldest
+        return _strip(path, before) if _is_before(oldest, before) else 0
 
 
 def segments(folder: Path) -> list[Path]:
@@ -141,7 +164,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[dict[str, Any]]:
-    """All records from `since` on, segment by segment; lines that a crash has torn are left out."""
+    """All records from `since` on, segment by segment; lines that a crash has torn, or without time, are left out."""
     for path in segments(folder):
         for record in _records(path):
             if since is None or _time(record) >= since:
@@ -149,32 +172,53 @@ def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[di
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
+    return (record for record in _lines(path) if record is not None)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The record of each line; None for one that is torn, or whose time is not ISO 8601 with a zone."""
     try:
         with path.open("rb") as lines:
             for line in lines:
-                with contextlib.suppress(ValueError):
-                    record = json.loads(line)
-                    if isinstance(record, dict) and "time" in record:
-                        yield record
+                yield _record(line)
     except FileNotFoundError:
         return
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+        return record if isinstance(record, dict) and _time(record).tzinfo is not None else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _time(record: dict[str, Any]) -> datetime.datetime:
     return datetime.datetime.fromisoformat(record["time"])
 
 
-def _oldest_with_text(path: Path, before: datetime.datetime) -> bool:
-    return any("prompt" in record and _time(record) < before for record in _records(path))
+def _oldest_text(path: Path) -> datetime.datetime | None:
+    """When the oldest text of a segment was written; None when it holds none."""
+    unknown = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    ages = [
+        unknown if record is None else _time(record) for record in _lines(path) if record is None or _has_text(record)
+    ]
+    return min(ages, default=None)
+
+
+def _has_text(record: dict[str, Any]) -> bool:
+    return not record.keys().isdisjoint(TEXT)
+
+
+def _is_before(oldest: datetime.datetime | None, before: datetime.datetime) -> bool:
+    return oldest is not None and oldest < before
 
 
 def _strip(path: Path, before: datetime.datetime) -> int:
-    if not _oldest_with_text(path, before):
-        return 0
     count = 0
     kept = []
     for record in _records(path):
-        if _time(record) < before and "prompt" in record:
+        if _time(record) < before and _has_text(record):
             count += 1
             record = {name: value for name, value in record.items() if name not in TEXT}  # noqa: PLW2901
         kept.append(record)

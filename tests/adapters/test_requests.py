@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters import requests
+from pipelines.adapters import files, requests
 from pipelines.adapters.requests import RequestLog
 
 PERSONAL = "Write to ann@example.org or call +49 221 1234567, says DE89 3704 0044 0532 0130 00."
@@ -61,6 +61,65 @@ def test_row_49_text_is_deleted_when_its_time_is_over_and_descriptors_stay(tmp_p
     assert all(entry["prompt_descriptors"]["words"] == 2 for entry in found)
     assert "prompt 0" not in everything(tmp_path)
     assert "response 1" not in everything(tmp_path)
+
+
+@pytest.mark.parametrize("time", ["123", '"soon"', '"2026-01-01T00:00:00"', "null"])
+def test_row_49_a_line_without_a_time_is_dropped_and_does_not_end_the_cleaning(tmp_path: Path, time: str) -> None:
+    one = log(tmp_path, text=True)
+    one.write(record(1), prompt="young", response="young")
+    one.close()
+    with requests.segments(tmp_path)[0].open("a") as file:
+        file.write(f'{{"id": "r2", "time": {time}, "prompt": "ageless"}}\n{{"id": "r3", "prompt": "torn')
+    one.write(record(4, hours=30), prompt="old", response="old")
+    one.expire(requests.now() - datetime.timedelta(hours=24))
+    assert [(entry["id"], entry.get("prompt")) for entry in requests.read(tmp_path)] == [("r1", "young"), ("r4", None)]
+    assert not any(word in everything(tmp_path) for word in ("ageless", "torn", "old"))
+
+
+def test_row_49_a_segment_that_cannot_be_cleaned_is_told_and_the_others_are_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = log(tmp_path, text=True, segment_seconds=0.0)
+    for number in range(3):
+        one.write(record(number, hours=30), prompt=f"prompt {number}", response="")
+    one.close()
+    first, replace = requests.segments(tmp_path)[0], files.write_jsonl
+
+    def write(path: Path, records: Any) -> int:
+        if path == first:
+            raise OSError(13, "Permission denied")
+        return replace(path, records)
+
+    monkeypatch.setattr(files, "write_jsonl", write)
+    with pytest.raises(OSError, match="Permission denied"):
+        one.expire(requests.now())
+    assert ["prompt" in entry for entry in requests.read(tmp_path)] == [True, False, False]
+
+
+def test_writers_do_not_wait_for_the_cleaning_and_closed_segments_without_old_text_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = log(tmp_path, text=True)
+    for number in range(2):
+        one.write(record(number), prompt="young", response="young")
+        one.close()
+    looked: list[Path] = []
+    look = requests._oldest_text
+
+    def counted(path: Path) -> datetime.datetime | None:
+        writer = threading.Thread(target=one.write, args=(record(9),), kwargs={"prompt": "a", "response": "b"})
+        writer.start()
+        writer.join(timeout=60)
+        assert not writer.is_alive()
+        looked.append(path)
+        return look(path)
+
+    monkeypatch.setattr(requests, "_oldest_text", counted)
+    closed = requests.segments(tmp_path)
+    before = requests.now() - datetime.timedelta(hours=24)
+    for _ in range(3):
+        assert one.expire(before) == 0
+    assert [path for path in looked if path in closed] == closed
 
 
 def test_segments_that_another_process_writes_are_left_to_it(tmp_path: Path) -> None:
@@ -126,7 +185,7 @@ def test_threads_do_not_tear_each_others_lines(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from pipelines.adapters import requests
+from pipelines.adapters import files, requests
 log = requests.RequestLog(Path(sys.argv[1]), text=True, segment_bytes=3000, segment_seconds=3600)
 for number in range(10**9):
     log.write({"id": f"r{number}", "time": requests.now().isoformat()}, prompt="Where is the boat?", response="Here.")

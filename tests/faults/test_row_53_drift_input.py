@@ -61,6 +61,18 @@ def test_more_than_a_few_nan_are_not_hidden():
     assert compared.outcome == "insufficient data"
 
 
+def test_a_descriptor_that_is_mostly_missing_silences_only_itself():
+    window = sample(100, 2, nats_per_token=np.nan)
+    compared = compare(sample(200, 1, nats_per_token=1.0), window, SETTINGS, seed=1)
+    why = "nats_per_token: the window has 0 usable documents, at least 50 are needed"
+    assert found(compared)["descriptors"].outcome == compared.outcome == "insufficient data"
+    assert found(compared)["descriptors"].detail == why
+    assert found(compared)["descriptors"].p_value is None
+    window.columns["words"][:] += 3
+    compared = compare(sample(200, 1, nats_per_token=1.0), window, SETTINGS, seed=1)
+    assert (found(compared)["descriptors"].outcome, found(compared)["descriptors"].detail) == ("differs", "words")
+
+
 def test_a_few_nan_are_left_out():
     window = sample(100, 2)
     window.columns["words"][:3] = np.nan

@@ -1,8 +1,10 @@
 """Monitoring: batches and requests beside the release, the state, what is remembered, the page."""
 
+import html
 import json
 import random
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from flows import cli, drift_report, monitoring, traffic
-from pipelines.adapters import reader, references, release
+from flows import batch, cli, drift_report, drift_watch, monitoring, traffic
+from flows.drift_schema import SchemaRow
+from pipelines import stage
+from pipelines.adapters import files, reader, references, release
 from pipelines.core.drift.policy import Policy
 from pipelines.errors import ArtifactError, DataError
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
@@ -81,16 +85,18 @@ def write_batch(path, documents):
     return str(path)
 
 
-def log(folder, documents, *, start, text=True, step=60):
+def log(folder, documents, *, start, answered_by=None, text=True, step=60):
     """One segment of the request log, a request a minute from `start` (seconds since 1970)."""
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob("*.jsonl"))) + 1
     described = reader.descriptors(documents)
+    manifest = files.sha256(answered_by / release.MANIFEST) if answered_by else None
     with (folder / f"requests-20260101T000000-7-{number}.jsonl").open("w", encoding="utf-8") as file:
         for row, document in enumerate(documents):
             record = {
                 "id": f"{number}-{row}",
                 "time": traffic.datetime.fromtimestamp(start + step * row, tz=monitoring.UTC).isoformat(),
+                "manifest_sha256": manifest,
                 "prompt_descriptors": {name: round(float(values[row]), 6) for name, values in described.items()},
                 "response_descriptors": {},
                 "seconds": 0.5,
@@ -175,6 +181,19 @@ def test_a_batch_that_is_not_there_is_named(workspace, folder):
         check(folder, data=str(workspace / "no" / "where.jsonl"))
 
 
+def test_a_batch_of_many_files_is_cut_as_a_whole_and_says_so(workspace, monkeypatch):
+    for number in range(3):
+        write_batch(workspace / f"part-{number}.jsonl", texts(4, number))
+    settings = stage.load_params().ingestion
+    glob = str(workspace / "part-*.jsonl")
+    monkeypatch.setattr(batch, "MOST_READ", 6)
+    cut = batch.read(glob, "corpus", settings)
+    assert (cut.name, len(cut.texts)) == (f"the first 6 rows of {glob}", 6)
+    monkeypatch.setattr(batch, "MOST_READ", 12)
+    whole = batch.read(glob, "corpus", settings)
+    assert (whole.name, len(whole.texts)) == (glob, 12)
+
+
 def test_a_release_that_is_not_as_its_manifest_says_is_refused(workspace, folder, tmp_path):
     with pytest.raises(ArtifactError, match="is missing"):
         check(tmp_path / "none", data="tales://")
@@ -190,13 +209,13 @@ def test_no_request_yet_is_insufficient_data(workspace, folder):
 
 def test_requests_are_judged_in_whole_windows_once_and_drift_needs_two(workspace, folder, quick):
     requests = workspace / ".moteur" / "requests"
-    log(requests, texts(130, 10), start=1_767_225_600)
+    log(requests, texts(130, 10), start=1_767_225_600, answered_by=folder)
     first = check(folder)
     assert (first.state, [row.outcome for row in first.windows]) == ("ok", ["same", "same"])
     assert "(10 wait for a whole window)" in first.subject
-    log(requests, texts(50, 11, foreign=0.8), start=1_767_312_000)
+    log(requests, texts(50, 11, foreign=0.8), start=1_767_312_000, answered_by=folder)
     assert check(folder).state == "watch"
-    log(requests, texts(60, 12, foreign=0.8), start=1_767_398_400)
+    log(requests, texts(60, 12, foreign=0.8), start=1_767_398_400, answered_by=folder)
     last = check(folder)
     assert last.state == "drift"
     assert [row.outcome for row in last.windows] == ["same", "same", "differs", "differs"]
@@ -206,19 +225,34 @@ def test_requests_are_judged_in_whole_windows_once_and_drift_needs_two(workspace
     assert (again.state, len(again.windows)) == ("drift", 4)
 
 
+def test_a_new_release_is_not_judged_by_what_its_predecessor_was_asked(workspace, folder, quick):
+    requests = workspace / ".moteur" / "requests"
+    for number in range(2):
+        foreign = texts(60, 40 + number, foreign=0.8)
+        log(requests, foreign, start=1_767_225_600 + 86_400 * number, answered_by=folder)
+    assert check(folder).state == "drift"
+    promoted = workspace / "promoted"
+    shutil.copytree(folder, promoted)
+    release.write_manifest(promoted, format=1, name="its successor", weights="int8")
+    fresh = check(promoted)
+    assert (fresh.state, fresh.windows) == ("insufficient data", ())
+    log(requests, texts(60, 42), start=1_767_500_000, answered_by=promoted)
+    assert [row.documents for row in check(promoted).windows] == [60]
+
+
 def test_windows_that_are_accepted_become_what_is_normal(workspace, folder, quick):
     requests = workspace / ".moteur" / "requests"
     for number in range(4):
-        log(requests, texts(60, 20 + number, foreign=0.7), start=1_767_225_600 + 86_400 * number)
+        log(requests, texts(60, 20 + number, foreign=0.7), start=1_767_225_600 + 86_400 * number, answered_by=folder)
     assert check(folder).state == "drift"
     assert check(folder, accept=True).state != "drift"
-    log(requests, texts(60, 30, foreign=0.7), start=1_767_700_000)
+    log(requests, texts(60, 30, foreign=0.7), start=1_767_700_000, answered_by=folder)
     usual = check(folder)
     assert (usual.windows[-1].outcome, usual.against) == ("same", "the last 4 accepted windows of requests")
 
 
 def test_without_texts_the_logged_descriptors_alone_are_judged(workspace, folder):
-    log(workspace / ".moteur" / "requests", texts(60, 13), start=1_767_225_600, text=False)
+    log(workspace / ".moteur" / "requests", texts(60, 13), start=1_767_225_600, answered_by=folder, text=False)
     verdict = check(folder)
     assert [finding.test for finding in verdict.findings] == ["descriptors"]
     assert (verdict.state, verdict.changes) == ("ok", {})
@@ -226,18 +260,33 @@ def test_without_texts_the_logged_descriptors_alone_are_judged(workspace, folder
 
 
 def test_row_49_what_is_remembered_of_requests_holds_no_text(workspace, folder, quick):
-    log(workspace / ".moteur" / "requests", texts(60, 14), start=1_767_225_600)
-    check(folder)
+    asked = [text for number in range(6) for text in texts(60, 50 + number, foreign=0.9 * (number > 4))]
+    log(workspace / ".moteur" / "requests", asked, start=1_767_225_600, answered_by=folder)
+    verdict = check(folder)
+    assert verdict.against == "the last 4 accepted windows of requests"
+    assert verdict.changes["map"]
     kept = [path.read_text() for path in (workspace / ".moteur" / "drift").rglob("window-*.json")]
-    assert len(kept) == 1
-    assert "played" not in kept[0]
+    assert len(kept) == 6
+    assert not any("played" in text for text in kept)
+    shown = monitoring.JSON.read_text() + html.unescape(drift_report.PATH.read_text(encoding="utf-8"))
+    assert not any(text[:30] in shown for text in asked)
+    assert "it is not copied here" in shown
+
+
+def test_requests_of_another_shape_are_watched(workspace, folder, quick, monkeypatch):
+    row = SchemaRow(column="words", expected="4 to 90", observed="20 % outside", met=False)
+    monkeypatch.setattr(monitoring.drift_schema, "check", lambda *_parts, **_options: [row])
+    log(workspace / ".moteur" / "requests", texts(60, 13), start=1_767_225_600, answered_by=folder)
+    verdict = check(folder)
+    assert (verdict.state, verdict.windows[0].outcome) == ("watch", "same")
+    assert verdict.words.endswith("Outside of the expected shape: words.")
 
 
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
 def test_row_51_a_clock_that_jumps_moves_no_window(workspace, folder, quick, jump):
     requests = workspace / ".moteur" / "requests"
-    log(requests, texts(70, 15), start=1_767_225_600)
-    log(requests, texts(70, 16), start=1_767_225_600 + jump)
+    log(requests, texts(70, 15), start=1_767_225_600, answered_by=folder)
+    log(requests, texts(70, 16), start=1_767_225_600 + jump, answered_by=folder)
     verdict = check(folder)
     assert [row.documents for row in verdict.windows] == [60, 60]
     assert verdict.state == "ok"
@@ -275,10 +324,23 @@ def test_any_line_of_the_log_is_a_request_or_is_left_out(lines):
 
 def test_the_command_says_what_it_found_and_exits_with_the_state(workspace, folder, quick, monkeypatch):
     monkeypatch.setattr(cli, "_enter", lambda _workspace: Path.cwd())
-    batch = write_batch(workspace / "sea.jsonl", texts(80, 18, foreign=0.9))
-    done = CliRunner().invoke(cli.app, ["drift", "--data", batch, "--release", str(folder)])
+    sea = write_batch(workspace / "sea.jsonl", texts(80, 18, foreign=0.9))
+    done = CliRunner().invoke(cli.app, ["drift", "--data", sea, "--release", str(folder)])
     assert done.exit_code == 11
     assert "differs" in done.output
     assert "reports/drift.html" in done.output.replace("\n", "")
-    wrong = CliRunner().invoke(cli.app, ["drift", "--data", batch, "--accept"])
+    wrong = CliRunner().invoke(cli.app, ["drift", "--data", sea, "--accept"])
     assert wrong.exit_code == 2
+
+
+def test_the_command_judges_requests_by_the_champion_as_the_watch_does(workspace, folder, quick, monkeypatch):
+    champion = workspace / "promoted"
+    shutil.copytree(folder, champion)
+    release.write_manifest(champion, format=1, name="its successor", weights="int8")
+    shutil.copytree(folder, workspace / "models" / "release")
+    monkeypatch.setattr(cli, "_enter", lambda _workspace: Path.cwd())
+    monkeypatch.setattr(drift_watch, "champion", {workspace: champion}.get)
+    done = CliRunner().invoke(cli.app, ["drift"])
+    assert done.exit_code == 12
+    judged = json.loads(monitoring.JSON.read_text())["manifest_sha256"]
+    assert judged == files.sha256(champion / release.MANIFEST)

@@ -12,7 +12,7 @@ LIMITS = {
     "choices": 4,
     "beams": 4,
     "max_tokens": 200,
-    "queue": 4,
+    "queue": 12,
     "connections": 60,
     "header_seconds": 1.0,
     "body_seconds": 1.0,

@@ -1,9 +1,12 @@
 """Row 49: what is said to the server is kept only where that is switched on, redacted, and not for ever."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from starlette.testclient import TestClient
@@ -92,3 +95,22 @@ def test_row_49_a_log_that_cannot_be_written_fails_no_request(
     with api(tmp_path, bundles[0], text=text, hours=1.0) as client:
         assert ask(client)
         assert "moteur_request_log_failures_total 1.0" in client.get("/metrics").text
+
+
+def test_row_43_the_log_of_a_client_that_left_is_written_beside_the_event_loop() -> None:
+    class Left:
+        job, logged, runner = object(), False, SimpleNamespace(engine=SimpleNamespace(cancel=lambda _job: None))
+
+    class Here:
+        _mailroom = Mailroom()
+        wrote: ClassVar[list[int]] = []
+
+        def _write_left(self, _call: Any) -> None:
+            self.wrote.append(threading.get_ident())
+
+    async def leave() -> None:
+        Api._end(Here(), Left())  # type: ignore[arg-type]
+
+    asyncio.run(leave())
+    assert len(Here.wrote) == 1
+    assert threading.get_ident() not in Here.wrote

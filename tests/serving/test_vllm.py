@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters import files, release
-from pipelines.errors import MoteurError, ResourceError
+from pipelines.errors import ArtifactError, MoteurError, ResourceError
 from pipelines.params import Serving
+from serving import __main__ as main
 from serving import vllm
 from tests import learning
+from tests.serving.live import TOKEN
 
 SETTINGS: Serving = learning.params(serving={"engine": "vllm", "port": 9000, "precision": "bfloat16"}).serving
 
@@ -55,19 +57,52 @@ class Became(Exception):  # noqa: N818  it stands in for a process that is repla
     """What the process would have become."""
 
 
-def test_the_server_becomes_vllm_with_the_verified_bundle(
-    bundles: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def became(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A workspace on a machine with vLLM and a GPU."""
+
     def become(program: str, command: list[str], environment: dict[str, str]) -> None:
         raise Became(program, command, environment)
 
     monkeypatch.setattr(vllm, "program", lambda: "/bin/vllm")
     monkeypatch.setattr(vllm, "require_gpu", lambda: None)
     monkeypatch.setattr(vllm.os, "execve", become)
+    monkeypatch.setenv("MOTEUR_TOKEN", TOKEN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start(*arguments: str) -> None:
+    """The server with these arguments, as far as it gets."""
+    main._serve(SETTINGS, learning.params(), main._parsed([*arguments]))
+
+
+def test_the_server_becomes_vllm_with_the_verified_bundle(bundles: tuple[Path, Path], became: Path) -> None:
     with pytest.raises(Became) as caught:
-        vllm.serve(bundles[0], SETTINGS, scratch=tmp_path, token="secret")  # noqa: S106
+        start("--model", str(bundles[0]), "--manifest-sha256", files.sha256(bundles[0] / release.MANIFEST))
     program, command, environment = caught.value.args
     assert program == "/bin/vllm"
-    assert command[:3] == ["/bin/vllm", "serve", str(tmp_path / "vllm")]
+    assert command[:3] == ["/bin/vllm", "serve", ".moteur/serving/vllm"]
     assert command[4] == "tiny"
-    assert environment["VLLM_API_KEY"] == "secret"
+    assert environment["VLLM_API_KEY"] == TOKEN
+
+
+def test_vllm_reads_a_copy_that_nobody_else_writes(bundles: tuple[Path, Path], became: Path) -> None:
+    plain = vllm.prepared(bundles[0], became)
+    release.write_manifest(plain, format=1, name="plain", weights="bfloat16")
+    with pytest.raises(Became) as caught:
+        start("--model", str(plain))
+    assert caught.value.args[1][2] == ".moteur/serving/bundle-for-vllm/bundle"
+    assert release.verify(Path(caught.value.args[1][2])) == []
+
+
+def test_another_release_than_the_accepted_one_is_refused_for_vllm_too(
+    bundles: tuple[Path, Path], became: Path
+) -> None:
+    with pytest.raises(ArtifactError, match="but --manifest-sha256 is bbbb"):
+        start("--model", str(bundles[0]), "--manifest-sha256", "b" * 64)
+
+
+def test_a_folder_that_is_no_release_is_named_for_vllm_too(became: Path) -> None:
+    with pytest.raises(MoteurError, match=r"nothing is not a release: it has no manifest\.json"):
+        start("--model", "nothing")

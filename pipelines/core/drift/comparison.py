@@ -11,7 +11,7 @@
 Each is a permutation test and exact on its own; for the alarm their p-values are adjusted by Bonferroni.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -41,7 +41,7 @@ class Settings:
     min_documents: int = 50
     """With fewer documents on either side nothing is said."""
     max_missing_share: float = 0.05
-    """A test with a greater share of documents without its figure says nothing."""
+    """A test with a greater share of documents without its figure says nothing; a descriptor is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,8 @@ class _Measured:
 
     statistic_P: NDArray[np.float64]
     detail: str = ""
+    missing: str = ""
+    """What could not be measured: then only a difference is an answer."""
 
 
 class _Silent(Exception):  # noqa: N818  it is an answer, not an error
@@ -117,6 +119,21 @@ class _Pool:
         Raises:
             _Silent: too few, or too many without the figure.
         """
+        size = self._usable(mask_N)
+        if size not in self._deals:
+            rng = np.random.default_rng(self._seed)
+            self._deals[size] = permutations.deals(*size, self.settings.permutations, rng)
+        return np.flatnonzero(mask_N), self._deals[size]
+
+    def lacks(self, mask_N: NDArray[np.bool_]) -> str:
+        """Why so few documents cannot be used; empty when they can."""
+        try:
+            self._usable(mask_N)
+        except _Silent as reason:
+            return str(reason)
+        return ""
+
+    def _usable(self, mask_N: NDArray[np.bool_]) -> tuple[int, int]:
         in_reference = int(mask_N[: len(self.reference)].sum())
         in_window = int(mask_N[len(self.reference) :].sum())
         for side, usable, documents in (
@@ -129,11 +146,7 @@ class _Pool:
                 )
             if documents - usable > self.settings.max_missing_share * documents:
                 raise _Silent(f"{documents - usable} of {documents} documents of the {side} have no figure")
-        size = (in_reference, in_window)
-        if size not in self._deals:
-            rng = np.random.default_rng(self._seed)
-            self._deals[size] = permutations.deals(*size, self.settings.permutations, rng)
-        return np.flatnonzero(mask_N), self._deals[size]
+        return in_reference, in_window
 
     def column(self, name: str) -> NDArray[np.float64]:
         """A column of both (N), to five decimals: logs and releases keep them to different precision."""
@@ -187,6 +200,15 @@ def compare(
     )
 
 
+def ratios(findings: Sequence[Finding]) -> dict[str, float]:
+    """Test -> effect over own variation, of the tests that said something: above 1 it counts."""
+    return {
+        finding.test: finding.effect / finding.own_variation
+        for finding in findings
+        if finding.effect is not None and finding.own_variation
+    }
+
+
 def _outcome(outcomes: list[Outcome]) -> Outcome:
     """A difference is one whatever else is missing; "same" needs every test that is measured at all."""
     if "differs" in outcomes:
@@ -224,9 +246,13 @@ def _judged(
     for (test, item), p_value, alarm, q_value in adjusted:
         effect = permutations.excess(item.statistic_P)
         own = max(permutations.chance(item.statistic_P, settings.alpha), variation.get(test, 0.0))
+        differs = alarm <= settings.alpha and effect > own
+        if item.missing and not differs:
+            found[test] = Finding(test=test, outcome="insufficient data", detail=item.missing)
+            continue
         found[test] = Finding(
             test=test,
-            outcome="differs" if alarm <= settings.alpha and effect > own else "same",
+            outcome="differs" if differs else "same",
             p_value=p_value,
             alarm_p_value=alarm,
             q_value=q_value,
@@ -296,14 +322,19 @@ def _perplexity(pool: _Pool) -> _Measured:
 
 
 def _descriptors(pool: _Pool) -> _Measured:
-    names = _descriptor_names(pool)
-    values_NK = np.stack([pool.column(name) for name in names], axis=1)
+    columns = {name: pool.column(name) for name in _descriptor_names(pool)}
+    lacks = {name: pool.lacks(_finite(values_N)) for name, values_N in columns.items()}
+    names = [name for name, reason in lacks.items() if not reason]
+    missing = "; ".join(f"{name}: {reason}" for name, reason in lacks.items() if reason)
+    if not names:
+        raise _Silent(next(iter(lacks.values())))
+    values_NK = np.stack([columns[name] for name in names], axis=1)
     rows, deals_PN = pool.usable(np.asarray(np.isfinite(values_NK).all(axis=1)))
     varying = [place for place in range(len(names)) if np.ptp(values_NK[rows, place]) > 0]
     if not varying:
         raise _Silent("every descriptor has one value everywhere")
     distances_KP = np.stack([statistics.kolmogorov_smirnov(values_NK[rows, place], deals_PN) for place in varying])
-    return _Measured(distances_KP.max(axis=0), names[varying[int(distances_KP[:, 0].argmax())]])
+    return _Measured(distances_KP.max(axis=0), names[varying[int(distances_KP[:, 0].argmax())]], missing)
 
 
 _STATISTICS: Final[dict[Test, Callable[[_Pool], _Measured]]] = {

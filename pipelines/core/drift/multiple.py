@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
+from scipy.stats import false_discovery_control
 
 
 def bonferroni(p_values: Sequence[float]) -> list[float]:
@@ -16,12 +16,4 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     Source: Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x; valid for independent and for
     positively dependent tests.
     """
-    if not p_values:
-        return []
-    p_N = np.asarray(p_values, dtype=float)
-    order_N = np.argsort(p_N, kind="stable")
-    raw_N = p_N[order_N] * len(p_N) / np.arange(1, len(p_N) + 1)
-    smallest_N = np.minimum.accumulate(raw_N[::-1])[::-1]
-    adjusted_N = np.empty(len(p_N))
-    adjusted_N[order_N] = np.minimum(smallest_N, 1.0)
-    return [float(value) for value in adjusted_N]
+    return [float(value) for value in false_discovery_control(p_values)] if p_values else []

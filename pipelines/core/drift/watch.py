@@ -12,6 +12,8 @@ import numpy as np
 from pipelines.core.drift.comparison import Comparison, Settings, compare
 from pipelines.core.drift.sample import Sample, evenly, joined
 
+PAST = 20
+"""Accepted windows whose effects are the release's variation from week to week; the largest of all only ever rises."""
 ROUGH = 199
 """Random deals where only an effect is wanted and no p-value."""
 
@@ -47,11 +49,12 @@ def judge(
         weeks: The accepted windows; empty while there are too few.
         window: What is judged.
         settings: Of the comparisons.
-        past_effects: The effects of accepted windows against the release's reference: its variation from week to week.
+        past_effects: The effects of accepted windows against the release's reference, oldest first: the last `PAST`
+            are its variation from week to week.
         most: Documents of all weeks together that are used.
         seed: Of the random deals and of the draw.
     """
-    by_release = compare(release, window, settings, seed=seed, variation=largest(past_effects))
+    by_release = compare(release, window, settings, seed=seed, variation=largest(past_effects[-PAST:]))
     if len(weeks) < 2:
         return Judgement(decided=by_release, by_release=by_release, reference=release, by_weeks=False)
     rng = np.random.default_rng(seed)

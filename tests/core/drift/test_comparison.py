@@ -123,6 +123,13 @@ def test_traffic_that_was_never_like_the_release_is_judged_by_its_accepted_weeks
     assert changed.decided.outcome == "differs"
 
 
+def test_what_was_accepted_long_ago_is_no_variation_any_more():
+    for later, counts in ((watch.PAST - 1, True), (watch.PAST, False)):
+        past = [{"words": 1e9}, *[{"words": 0.0}] * later]
+        judged = watch.judge(sample(100, 1), [], sample(60, 2), QUICK, past_effects=past, most=500, seed=1)
+        assert (by_test(judged.by_release)["words"].own_variation == 1e9) == counts
+
+
 def test_without_accepted_weeks_the_release_decides():
     judged = watch.judge(sample(100, 1), [], sample(60, 2), QUICK, past_effects=[], most=500, seed=1)
     assert not judged.by_weeks
