@@ -323,8 +323,9 @@ def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: C
     if left := clones.left_out(checkout):
         say(f"  {left} files of the checkout are not committed as they are: they are left out")
     clones.make(checkout, workspace, record.commit)
-    found = accepted.files(checkout / settings.accepted)
-    values = accepted.bring(found, workspace, _merged(workspace, checkout, record.profile))
+    source = checkout / settings.accepted
+    found = accepted.files(source)
+    values = accepted.bring(found, source, workspace, _merged(workspace, checkout, record.profile))
     _write(workspace / "params.yaml", values)
     record.new_files = len(found)
     say(f"  workspace {workspace}, {len(found)} files of accepted data")

@@ -238,8 +238,9 @@ def _retrainings(root: Path) -> Iterator[str]:
         long = f", {figures.duration(record.ended - record.started)}" if record.ended else ""
         step = f", after {record.done[-1]}" if record.status == "running" and record.done else ""
         version = f", version {record.version}" if record.version else ""
+        data = f", {record.new_files} files of accepted data" if record.new_files else ""
         note = f": {record.note.splitlines()[0][:160]}" if record.note else ""
-        yield f"  {record.id}  {when}  {record.reason}: {record.status}{step}{long}{version}{note}"
+        yield f"  {record.id}  {when}  {record.reason}: {record.status}{step}{long}{version}{data}{note}"
 
 
 def _next(found: dict[str, Any] | None, params: Params) -> Iterator[str]:

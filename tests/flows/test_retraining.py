@@ -76,7 +76,7 @@ def test_accepted_data_are_among_the_sources_of_the_workspace_alone(retrained: t
     root = retrained[0]
     workspace = retraining.folder(root, records(root)[0])
     values = yaml.safe_load((workspace / "params.yaml").read_text())
-    assert values["ingestion"]["corpus"]["train"][-1] == {"uri": "accepted/corpus/train/new.txt"}
+    assert values["ingestion"]["corpus"]["train"][-1] == {"uri": "accepted/corpus/new.txt"}
     assert "new text" in (workspace / "data/raw/made.txt").read_text()
     assert "accepted" not in (root / "params.yaml").read_text().split("retraining:")[0]
 
@@ -335,6 +335,38 @@ def test_what_lies_in_no_folder_of_accepted_data_is_named(tmp_path: Path) -> Non
     (tmp_path / "stories/a.txt").write_text("x")
     with pytest.raises(ParamsError, match=r"stories/a.txt is in no folder of accepted data"):
         accepted.files(tmp_path)
+
+
+def accepted_data(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_two_files_of_one_name_are_both_brought(tmp_path: Path) -> None:
+    from flows import accepted
+
+    names = ["corpus/x.jsonl", "corpus/train/x.jsonl", "feedback/anna/week1.jsonl", "feedback/ben/week1.jsonl"]
+    source = accepted_data(tmp_path / "accepted", *names)
+    changed = accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
+    brought = {path.relative_to(tmp_path / "w").as_posix() for path in (tmp_path / "w").rglob("*.jsonl")}
+    assert brought == {
+        "data/sources/accepted/corpus/x.jsonl",
+        "data/sources/accepted/corpus/train/x.jsonl",
+        "data/feedback/accepted-anna-week1.jsonl",
+        "data/feedback/accepted-ben-week1.jsonl",
+    }
+    uris = {one["uri"] for one in changed["ingestion"]["corpus"]["train"]}
+    assert uris == {"accepted/corpus/x.jsonl", "accepted/corpus/train/x.jsonl"}
+
+
+def test_two_accepted_files_that_would_become_one_are_named(tmp_path: Path) -> None:
+    from flows import accepted
+
+    source = accepted_data(tmp_path / "accepted", "feedback/anna-1.jsonl", "feedback/anna/1.jsonl")
+    with pytest.raises(ParamsError, match=r"feedback/anna-1.jsonl would take the place of .*/feedback/anna/1.jsonl"):
+        accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
 
 
 def test_records_that_cannot_be_read_are_left_out(checkout: Path) -> None:
