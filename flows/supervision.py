@@ -35,7 +35,7 @@ STATE, LOCK = "state.json", "lock"
 POLL_SECONDS, CHECK_SECONDS, UP_CHECK_SECONDS = 0.2, 1.0, 10.0
 """How often a service is looked at; asked whether it answers, before and after it first did."""
 FIRST_WAIT, LONGEST_WAIT, STEADY_SECONDS = 1.0, 30.0, 60.0
-"""A service that dies is started again after this wait, which doubles up to the longest; a minute of life resets it."""
+"""A service that dies is started again after this wait, which doubles up to the longest; a minute of answers resets it."""
 LOG_BYTES = 10_000_000
 DEATHS_TO_ALERT = 3
 
@@ -55,12 +55,14 @@ class Kept:
     """When the process was started (monotonic seconds)."""
     answered: float = 0.0
     """When it last answered (monotonic seconds)."""
+    up: float = 0.0
+    """When it first answered (monotonic seconds)."""
     checked: float = 0.0
     due: float = 0.0
     """When it is to be started (monotonic seconds)."""
     wait: float = FIRST_WAIT
     deaths: int = 0
-    """In a row, each before a minute of life."""
+    """In a row, each before it had answered for a minute."""
     last: str = ""
     """How the process before ended."""
 
@@ -123,12 +125,12 @@ class Supervisor:
             return
         one.checked = now
         if self._answers(one.service, one.child.pid):
-            one.answered = now
+            one.answered, one.up = now, one.up or now
             self._enter(one, "up")
-        elif now - max(one.answered, one.born) > self._start_seconds and one.service.required:
+            if now - one.up > STEADY_SECONDS:
+                one.wait, one.deaths = FIRST_WAIT, 0
+        elif now - max(one.answered, one.born) > self._start_seconds and (one.service.required or one.answered):
             self._bury(one, f"no answer in {self._start_seconds:g} s", now)
-        if now - one.born > STEADY_SECONDS:
-            one.wait, one.deaths = FIRST_WAIT, 0
 
     def _answers(self, service: Service, pid: int) -> bool:
         if service.ready_file:
@@ -162,7 +164,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        one.born, one.answered, one.checked = now, 0.0, 0.0
+        one.born, one.answered, one.up, one.checked = now, 0.0, 0.0, 0.0
         self._enter(one, "starting")
 
     def _bury(self, one: Kept, how: str, now: float) -> None:
@@ -171,7 +173,7 @@ class Supervisor:
         one.child, one.last, one.deaths = None, how, one.deaths + 1
         one.due, one.wait = now + one.wait, min(2 * one.wait, LONGEST_WAIT)
         self._enter(one, "waiting")
-        if one.deaths == DEATHS_TO_ALERT and one.service.required:
+        if one.deaths == DEATHS_TO_ALERT:
             title = f"The service {one.service.name} keeps dying"
             body = f"It ended {one.deaths} times in a row ({how}); {log(self._root, one.service.name)} says why."
             self._alerting.put(f"service/{one.service.name}/{time.strftime('%Y-%m-%d')}", title, body, "failure")
