@@ -1,5 +1,6 @@
 """New data that people or rules accepted, put into the workspace of a retraining and into its params."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path, PurePosixPath
@@ -42,6 +43,14 @@ def _classified(folder: Path) -> Iterator[tuple[str, str, Path]]:
                     f"{path} is in no folder of accepted data: move it to {folder}/corpus, instructions, preferences"
                     f" (or valid/ or test/ below one of them) or feedback; {folder}/README.md says what they are"
                 )
+
+
+def fingerprint(found: list[tuple[str, str, Path]], source: Path) -> str:
+    """Changes when a file below `source` comes, goes, or is written again."""
+    facts = [
+        (path.relative_to(source).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for _, _, path in found
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def bring(found: list[tuple[str, str, Path]], source: Path, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
