@@ -96,6 +96,7 @@ class Supervisor:
             ResourceError: when another supervisor runs in this checkout.
         """
         with holding(self._root):
+            (self._root / State.SERVICES / STATE).unlink(missing_ok=True)  # of a supervisor that was killed
             sweep(self._root, but=self._nonce)
             before = {number: signal.signal(number, self._leave) for number in (signal.SIGTERM, signal.SIGINT)}
             try:
@@ -254,21 +255,21 @@ def holding(root: Path, patience: float = 2.0) -> Iterator[None]:
         yield
 
 
-def _taken(lock: IO[str]) -> bool:
+def _taken(lock: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def held(root: Path) -> bool:
-    """Whether a supervisor runs in the checkout."""
-    try:
-        with holding(root, patience=0.0):
-            return False
-    except ResourceError:
-        return True
+    """Whether a supervisor runs in the checkout; many may look at once."""
+    path = root / State.SERVICES / LOCK
+    if not path.exists():
+        return False
+    with path.open("a") as lock:
+        return not _taken(lock, fcntl.LOCK_SH)
 
 
 def state(root: Path) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """The supervisor with services of a line each: kept alive, and ended with everything that came of them."""
 
+import fcntl
 import json
 import os
 import signal
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
-from flows import services, supervision
+from flows import services, supervision, up
 from flows.services import Service
 from pipelines.adapters.alerts import Outbox
 from pipelines.errors import ResourceError
@@ -100,6 +102,39 @@ def test_what_a_killed_supervisor_left_behind_is_ended_by_the_next(
     assert gone(*family)
     again.terminate()
     again.wait(30)
+
+
+def test_what_a_killed_supervisor_wrote_is_not_taken_for_the_word_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".moteur/services").mkdir(parents=True)
+    (tmp_path / ".moteur/services/state.json").write_text(json.dumps({"pid": 1, "services": {}}))
+    one = keeper(tmp_path)
+    found: list[object] = []
+
+    def sweep(*_: object, **__: object) -> None:
+        found.append(supervision.state(tmp_path))
+        one._stop = True
+
+    monkeypatch.setattr(supervision, "sweep", sweep)
+    one.run()
+    assert found[0] is None
+
+
+def test_up_does_not_believe_the_state_of_another_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"phase": "up", "required": True, "last": "", "since": 0, "shown": ""}
+    monkeypatch.setattr(supervision, "state", lambda _: {"pid": 1, "services": {"one": facts}})
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(up.NotUp, match="the supervisor ended"):
+        up._wait(tmp_path, child, 30, Console(quiet=True))
+
+
+def test_two_may_look_at_once_and_neither_is_taken_for_a_supervisor(tmp_path: Path) -> None:
+    with supervision.holding(tmp_path):
+        assert supervision.held(tmp_path)
+    with (tmp_path / ".moteur/services/lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not supervision.held(tmp_path)
 
 
 def test_a_second_supervisor_is_refused(tmp_path: Path, host: "subprocess.Popen[bytes]") -> None:
