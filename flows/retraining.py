@@ -231,9 +231,7 @@ def _admit(
     return _new(checkout, order, profile)
 
 
-def _is_the_same(
-    checkout: Path, order: Order, profile: str | None, last: Record, settings: schema.Retraining
-) -> bool:
+def _is_the_same(checkout: Path, order: Order, profile: str | None, last: Record, settings: schema.Retraining) -> bool:
     """Whether `last`, gone on with, is what `order` asks for: this commit, these data."""
     if (order.start, profile, clones.head(checkout)) != (last.start, last.profile, last.commit):
         return False

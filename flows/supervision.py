@@ -35,7 +35,8 @@ STATE, LOCK = "state.json", "lock"
 POLL_SECONDS, CHECK_SECONDS, UP_CHECK_SECONDS = 0.2, 1.0, 10.0
 """How often a service is looked at; asked whether it answers, before and after it first did."""
 FIRST_WAIT, LONGEST_WAIT, STEADY_SECONDS = 1.0, 30.0, 60.0
-"""A service that dies is started again after this wait, which doubles up to the longest; a minute of answers resets it."""
+"""A service that dies is started again after this wait, which doubles up to the longest; a minute of answers
+resets it."""
 LOG_BYTES = 10_000_000
 DEATHS_TO_ALERT = 3
 
