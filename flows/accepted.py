@@ -1,5 +1,6 @@
 """New data that people or rules accepted, put into the workspace of a retraining and into its params."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path, PurePosixPath
@@ -44,25 +45,43 @@ def _classified(folder: Path) -> Iterator[tuple[str, str, Path]]:
                 )
 
 
-def bring(found: list[tuple[str, str, Path]], folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the files into the workspace `folder`; return `values` (of params.yaml) with them as sources.
+def fingerprint(found: list[tuple[str, str, Path]], source: Path) -> str:
+    """Changes when a file below `source` comes, goes, or is written again."""
+    facts = [
+        (path.relative_to(source).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for _, _, path in found
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def bring(found: list[tuple[str, str, Path]], source: Path, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the files, found below `source`, into the workspace `folder`; return `values` (of params.yaml) with them as sources.
+
+    The whole path of a file goes into its new name, so that two people may each have a `week1.jsonl`.
 
     Raises:
-        ParamsError: when `ingestion.root` is not below the workspace.
+        ParamsError: when `ingestion.root` is not below the workspace, or two files would become one.
     """
     changed = deepcopy(dict(values))
     root = PurePosixPath(changed["ingestion"]["root"])
     if found and (root.is_absolute() or ".." in root.parts):
         raise ParamsError(
             f"ingestion.root is {root}, outside of the checkout, so accepted data cannot be put beside the sources:"
-            " give a folder below the checkout, or leave retraining.accepted empty"
+            f" give a folder below the checkout, or leave the folder {source} empty"
         )
+    brought: dict[Path, Path] = {}
     for kind, split, path in found:
-        if kind == FEEDBACK:
-            target = folder / Artifact.FEEDBACK_BY_PEOPLE / f"{FOLDER}-{path.name}"
+        inner = path.relative_to(source)
+        if kind == FEEDBACK:  # one folder, without folders in it
+            target = folder / Artifact.FEEDBACK_BY_PEOPLE / "-".join((FOLDER, *inner.parts[1:]))
         else:
-            target = folder / root / FOLDER / kind / split / path.name
-            _add(changed, kind, split, f"{FOLDER}/{kind}/{split}/{path.name}")
+            target = folder / root / FOLDER / inner
+            _add(changed, kind, split, f"{FOLDER}/{inner.as_posix()}")
+        if target.exists():
+            raise ParamsError(
+                f"{path} would take the place of {brought.get(target, target.relative_to(folder))} in the workspace of"
+                " the retraining: rename one of them"
+            )
+        brought[target] = path
         target.parent.mkdir(parents=True, exist_ok=True)
         workspaces.place(path, target)
     return changed

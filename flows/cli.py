@@ -390,13 +390,14 @@ def retrain(
 ) -> None:
     """Train again at the last commit, with accepted data, and let the result go live if it is better.
 
-    It works in a clone of its own; the checkout stays as it is. One that was killed is taken up where it was.
+    It works in a clone of its own; the checkout stays as it is. One that was killed is taken up where it was,
+    unless the commit or the accepted data have changed.
 
     \b
     Examples:
       moteur retrain
       moteur retrain --from ppo
-      moteur retrain --profile profiles/smoke.yaml
+      moteur retrain --wait
     """
     from flows import retraining
 

@@ -150,7 +150,7 @@ def _run_stage(plan: Plan, name: str, say: Say) -> None:
     if name in plan.forced:
         command.append("--force")
     try:
-        code = process.run(command, environment(plan.run))
+        code = process.run(command, environment(plan.run), _grace())
     except BaseException as stop:  # Ctrl-C, our SIGTERM, or Prefect's
         plan.stops.append(130 if isinstance(stop, KeyboardInterrupt) else 143)
         logging.disable()
@@ -162,6 +162,13 @@ def _run_stage(plan: Plan, name: str, say: Say) -> None:
     made = figures.sentence(name, ledger.reports().get(name, {}))
     say(f"      {took}{f': {made}' if made else ''}")
     _record(plan.run, "locked", stage=name, **lineage.locked().get(name, {}))
+
+
+def _grace() -> float:
+    """Seconds that a stage gets to save its state when it is stopped."""
+    from pipelines import stage
+
+    return float(stage.load_params().services.stop_seconds)
 
 
 def _failure(name: str, code: int, entry: ledger.Entry | None) -> StageFailed:

@@ -41,6 +41,8 @@ class Outcome:
     version: int
     moved: bool
     """It is champion now and was not before."""
+    already: bool = False
+    """It was champion before, and is."""
     words: str
     entry: Entry | None
     """What the history says; None where there was nothing to do."""
@@ -129,7 +131,7 @@ def promote(
     Args:
         root: The workspace whose registry, journal and history are used.
         version: A registered version; None: the release of `source` is registered first.
-        source: The workspace with the release, its data and its params. Default: `root`.
+        source: The workspace with the release and its data; the gate is that of `root`. Default: `root`.
         who: For the history. Default: git's user.name, or the login.
         why: For the history.
         again: Let a version stand that was rolled back before.
@@ -145,12 +147,13 @@ def promote(
     with succession.holding(root):
         if done := succession.recover(found, root):
             say(done)
-    params = _params(source or root)
+    params = _params(root)  # a profile of the source does not set its own gate
     gate = _Gate(found, root, params, examine or _examine, say)
     for _ in range(ROUNDS):
         challenger, champion = found.version(number), found.alias("champion")
         if champion is not None and champion.number == number:
-            return Outcome(version=number, moved=False, words=f"Version {number} is champion already.", entry=None)
+            words = f"Version {number} is champion already."
+            return Outcome(version=number, moved=False, already=True, words=words, entry=None)
         document = gate.judge(challenger, champion, again=again)
         record = _Record(who=who or history.someone(root), why=why, document=document)
         try:

@@ -31,6 +31,7 @@ class Handover:
     """What the gate said."""
 
     promoted: bool
+    """It is live, since now or since an attempt that was killed before it wrote that down."""
     words: str
 
 
@@ -96,7 +97,7 @@ def judge(checkout: Path, workspace: Path, version: int, why: str, say: Callable
     """Judge a registered version, and let it go live if it is good enough."""
     with _waiting_for_services():
         outcome = _promotion().promote(checkout, version=version, source=workspace, why=why, say=say)
-    return Handover(promoted=outcome.moved, words=outcome.words)
+    return Handover(promoted=outcome.moved or outcome.already, words=outcome.words)
 
 
 @contextmanager

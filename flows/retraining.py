@@ -2,7 +2,7 @@
 
 One at a time. The user's checkout is only read. What a retraining is and how far it came stands in
 `.moteur/retrainings/<id>/record.json`, so that one that was killed is taken up by the next, inside the stage where it
-was; a key that was seen before, or drift shortly after drift, starts nothing.
+was, unless the commit or the accepted data have changed: then it is begun anew, after what was trained is published. A key that was seen before, or drift shortly after drift, starts nothing.
 """
 
 import dataclasses
@@ -31,6 +31,8 @@ Reason = Literal["by hand", "schedule", "drift", "resume"]
 Status = Literal["running", "promoted", "refused", "finished", "failed", "not published", "given up", "replaced"]
 UNFINISHED = ("running", "not published")
 RECORD, WORKSPACE = "record.json", "workspace"
+MARGIN_SECONDS = 10.0
+"""The lifecycle has this much longer to end than the stage in it, which it must outlive to end it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,8 @@ class Record:
     ended: float | None = None
     new_files: int = 0
     """Files of accepted data."""
+    accepted: str = ""
+    """Fingerprint of these files."""
 
 
 class Failed(MoteurError):  # noqa: N818  it is an outcome, and reads as one
@@ -121,23 +125,21 @@ def run(
         NotPublished: when a push failed; the next call goes on there.
     """
     checkout = checkout.resolve()
-    params = _params(checkout)
-    _refuse_unknown_stage(checkout, order.start)
     outbox = alerting or Outbox(checkout / State.ALERTS)
+    with _telling_if_it_cannot_start(outbox):
+        params = _params(checkout)
+        _refuse_unknown_stage(checkout, order.start)
+
+    def attempt(record: Record) -> None:
+        _attempt(checkout, record, params, say, outbox, aside=aside)
+
     with _alone(checkout, say, wait=wait), _ending_on_sigterm():
-        chosen = _admit(checkout, order, params, outbox)
+        with _telling_if_it_cannot_start(outbox):
+            chosen = _admit(checkout, order, params, outbox, attempt)
         if isinstance(chosen, Skipped):
             say(f"Nothing to do: {chosen.why}.")
             return chosen
-        try:
-            if chosen.attempts:
-                _tell_again(chosen, outbox)
-            _work(checkout, chosen, params.retraining, say, aside=aside)
-        except Exception as error:
-            _give_account(checkout, chosen, error, outbox)
-            raise
-        _tell(chosen, outbox)
-        _tidy(checkout, params.retraining.kept)
+        attempt(chosen)
         return chosen
 
 
@@ -200,8 +202,13 @@ def _ending_on_sigterm() -> Iterator[None]:
 # What is to be done
 
 
-def _admit(checkout: Path, order: Order, params: schema.Params, outbox: Alerting) -> Record | Skipped:
-    """The record to work on: a new one, or one that was killed; or why there is none."""
+def _admit(
+    checkout: Path, order: Order, params: schema.Params, outbox: Alerting, attempt: Callable[[Record], None]
+) -> Record | Skipped:
+    """The record to work on: a new one, or one that was killed; or why there is none.
+
+    What an earlier one has trained is published by `attempt` before a new one is begun.
+    """
     before = records(checkout)
     unfinished = [record for record in before if record.status in UNFINISHED]
     for record in unfinished[:-1]:
@@ -214,12 +221,22 @@ def _admit(checkout: Path, order: Order, params: schema.Params, outbox: Alerting
     if why := _why_not(order, before, last, params.schedule.cooldown_minutes * 60, time.time()):
         return Skipped(why=why)
     profile = order.profile if order.profile is not None else params.retraining.profile
-    if last and (order.reason == "resume" or (order.start, profile) == (last.start, last.profile)):
+    if last and (order.reason == "resume" or _is_the_same(checkout, order, profile, last, params.retraining)):
         last.keys += [order.key] if order.key else []
         return last
-    if last:
+    if last and "lifecycle" in last.done:
+        attempt(last)
+    elif last:
         _end(checkout, last, "replaced", "a later one took its place")
     return _new(checkout, order, profile)
+
+
+def _is_the_same(checkout: Path, order: Order, profile: str | None, last: Record, settings: schema.Retraining) -> bool:
+    """Whether `last`, gone on with, is what `order` asks for: this commit, these data."""
+    if (order.start, profile, clones.head(checkout)) != (last.start, last.profile, last.commit):
+        return False
+    source = checkout / settings.accepted
+    return "workspace" not in last.done or accepted.fingerprint(accepted.files(source), source) == last.accepted
 
 
 def _why_not(order: Order, before: list[Record], last: Record | None, cooldown: float, now: float) -> str:
@@ -279,9 +296,23 @@ def _end(checkout: Path, record: Record, status: Status, note: str) -> None:
 # The work
 
 
-def _work(
-    checkout: Path, record: Record, settings: schema.Retraining, say: Callable[[str], None], *, aside: bool
+def _attempt(
+    checkout: Path, record: Record, params: schema.Params, say: Callable[[str], None], outbox: Alerting, *, aside: bool
 ) -> None:
+    """Work on it; tell what came of it; make room."""
+    try:
+        if record.attempts:
+            _tell_again(record, outbox)
+        _work(checkout, record, params, say, aside=aside)
+    except Exception as error:
+        _give_account(checkout, record, error, outbox)
+        _tidy(checkout, params.retraining.kept)
+        raise
+    _tell(record, outbox)
+    _tidy(checkout, params.retraining.kept)
+
+
+def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[str], None], *, aside: bool) -> None:
     """Do the steps that are not done; each is written down when it is."""
     record.attempts += 1
     record.status = "running"
@@ -290,10 +321,11 @@ def _work(
     say(f"Retraining {record.id} at commit {record.commit[:12]}, {_because(record)}")
     if evicted := clones.evict(workspace):
         say(f"  ended {evicted} processes of the attempt before")
+    settings, grace = params.retraining, params.services.stop_seconds + MARGIN_SECONDS
     retries = settings.publish_retries
     steps: dict[str, Callable[[], None]] = {
         "workspace": lambda: _prepare(checkout, record, settings, say),
-        "lifecycle": lambda: _lifecycle(checkout, workspace, record, log(checkout, record) if aside else None),
+        "lifecycle": lambda: _lifecycle(checkout, workspace, record, log(checkout, record) if aside else None, grace),
         "push data": lambda: publication.push_data(workspace, retries, say),
         "verify": lambda: publication.verify(workspace, say),
         "push code": lambda: publication.push_code(checkout, workspace, record.id, retries, say),
@@ -323,10 +355,12 @@ def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: C
     if left := clones.left_out(checkout):
         say(f"  {left} files of the checkout are not committed as they are: they are left out")
     clones.make(checkout, workspace, record.commit)
-    found = accepted.files(checkout / settings.accepted)
-    values = accepted.bring(found, workspace, _merged(workspace, checkout, record.profile))
+    source = checkout / settings.accepted
+    found = accepted.files(source)
+    seen = accepted.fingerprint(found, source)
+    values = accepted.bring(found, source, workspace, _merged(workspace, checkout, record.profile))
     _write(workspace / "params.yaml", values)
-    record.new_files = len(found)
+    record.new_files, record.accepted = len(found), seen
     say(f"  workspace {workspace}, {len(found)} files of accepted data")
 
 
@@ -353,14 +387,16 @@ def _write(path: Path, values: dict[str, Any]) -> None:
         )
 
 
-def _lifecycle(checkout: Path, workspace: Path, record: Record, path: Path | None) -> None:
-    """`moteur run` in the workspace, by the code of its commit; stopping us stops all of it."""
+def _lifecycle(
+    checkout: Path, workspace: Path, record: Record, path: Path | None, grace: float = process.GRACE_SECONDS
+) -> None:
+    """`moteur run` in the workspace, by the code of its commit; stopping us stops all of it, after `grace` seconds."""
     clones.heal(workspace)
     command = [sys.executable, "-m", "flows.cli", "run"]
     if record.start:
         command += ["--from", record.start]
     with path.open("ab") if path else nullcontext() as output:
-        code = process.run(command, environment(checkout), folder=workspace, output=output)
+        code = process.run(command, environment(checkout), grace, folder=workspace, output=output)
     if code in (130, 143):
         raise SystemExit(code)
     if code != 0:
@@ -399,13 +435,28 @@ def _promote(checkout: Path, workspace: Path, record: Record, say: Callable[[str
 # Afterwards
 
 
+@contextmanager
+def _telling_if_it_cannot_start(outbox: Alerting) -> Iterator[None]:
+    """What fails before there is a record is alerted too, once a day: what fails each hour is one thing to mend."""
+    try:
+        yield
+    except Exception as error:
+        key = f"retraining/not started/{datetime.now(UTC):%Y-%m-%d}"
+        outbox.put(key, "A retraining could not start", _words(error), "failure")
+        raise
+
+
 def _give_account(checkout: Path, record: Record, error: Exception, outbox: Alerting) -> None:
     """Write down how it failed and tell somebody."""
     record.status = "not published" if isinstance(error, publication.NotPublished) else "failed"
-    record.note = str(error) if isinstance(error, MoteurError) else f"{type(error).__name__}: {error}"
+    record.note = _words(error)
     record.ended = time.time()
     _save(checkout, record)
     _tell(record, outbox)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, MoteurError) else f"{type(error).__name__}: {error}"
 
 
 def _tell(record: Record, outbox: Alerting) -> None:

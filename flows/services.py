@@ -34,7 +34,8 @@ class Service:
     grace_seconds: float = 10.0
     """From being asked to stop until being killed."""
     required: bool = True
-    """`moteur up` waits for it; one that is not required may wait for something itself (a first champion)."""
+    """`moteur up` waits for it; one that is not required may wait for something itself (a first champion) before it
+    first answers."""
 
 
 def ready_file(root: Path, name: str) -> Path:

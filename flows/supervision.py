@@ -35,7 +35,8 @@ STATE, LOCK = "state.json", "lock"
 POLL_SECONDS, CHECK_SECONDS, UP_CHECK_SECONDS = 0.2, 1.0, 10.0
 """How often a service is looked at; asked whether it answers, before and after it first did."""
 FIRST_WAIT, LONGEST_WAIT, STEADY_SECONDS = 1.0, 30.0, 60.0
-"""A service that dies is started again after this wait, which doubles up to the longest; a minute of life resets it."""
+"""A service that dies is started again after this wait, which doubles up to the longest; a minute of answers
+resets it."""
 LOG_BYTES = 10_000_000
 DEATHS_TO_ALERT = 3
 
@@ -55,12 +56,14 @@ class Kept:
     """When the process was started (monotonic seconds)."""
     answered: float = 0.0
     """When it last answered (monotonic seconds)."""
+    up: float = 0.0
+    """When it first answered (monotonic seconds)."""
     checked: float = 0.0
     due: float = 0.0
     """When it is to be started (monotonic seconds)."""
     wait: float = FIRST_WAIT
     deaths: int = 0
-    """In a row, each before a minute of life."""
+    """In a row, each before it had answered for a minute."""
     last: str = ""
     """How the process before ended."""
 
@@ -94,6 +97,7 @@ class Supervisor:
             ResourceError: when another supervisor runs in this checkout.
         """
         with holding(self._root):
+            (self._root / State.SERVICES / STATE).unlink(missing_ok=True)  # of a supervisor that was killed
             sweep(self._root, but=self._nonce)
             before = {number: signal.signal(number, self._leave) for number in (signal.SIGTERM, signal.SIGINT)}
             try:
@@ -123,12 +127,12 @@ class Supervisor:
             return
         one.checked = now
         if self._answers(one.service, one.child.pid):
-            one.answered = now
+            one.answered, one.up = now, one.up or now
             self._enter(one, "up")
-        elif now - max(one.answered, one.born) > self._start_seconds and one.service.required:
+            if now - one.up > STEADY_SECONDS:
+                one.wait, one.deaths = FIRST_WAIT, 0
+        elif now - max(one.answered, one.born) > self._start_seconds and (one.service.required or one.answered):
             self._bury(one, f"no answer in {self._start_seconds:g} s", now)
-        if now - one.born > STEADY_SECONDS:
-            one.wait, one.deaths = FIRST_WAIT, 0
 
     def _answers(self, service: Service, pid: int) -> bool:
         if service.ready_file:
@@ -162,7 +166,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        one.born, one.answered, one.checked = now, 0.0, 0.0
+        one.born, one.answered, one.up, one.checked = now, 0.0, 0.0, 0.0
         self._enter(one, "starting")
 
     def _bury(self, one: Kept, how: str, now: float) -> None:
@@ -171,7 +175,7 @@ class Supervisor:
         one.child, one.last, one.deaths = None, how, one.deaths + 1
         one.due, one.wait = now + one.wait, min(2 * one.wait, LONGEST_WAIT)
         self._enter(one, "waiting")
-        if one.deaths == DEATHS_TO_ALERT and one.service.required:
+        if one.deaths == DEATHS_TO_ALERT:
             title = f"The service {one.service.name} keeps dying"
             body = f"It ended {one.deaths} times in a row ({how}); {log(self._root, one.service.name)} says why."
             self._alerting.put(f"service/{one.service.name}/{time.strftime('%Y-%m-%d')}", title, body, "failure")
@@ -252,21 +256,21 @@ def holding(root: Path, patience: float = 2.0) -> Iterator[None]:
         yield
 
 
-def _taken(lock: IO[str]) -> bool:
+def _taken(lock: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def held(root: Path) -> bool:
-    """Whether a supervisor runs in the checkout."""
-    try:
-        with holding(root, patience=0.0):
-            return False
-    except ResourceError:
-        return True
+    """Whether a supervisor runs in the checkout; many may look at once."""
+    path = root / State.SERVICES / LOCK
+    if not path.exists():
+        return False
+    with path.open("a") as lock:
+        return not _taken(lock, fcntl.LOCK_SH)
 
 
 def state(root: Path) -> dict[str, Any] | None:

@@ -108,7 +108,10 @@ def _wait(root: Path, child: "subprocess.Popen[bytes]", seconds: float, console:
     while time.monotonic() < deadline:
         if child.poll() is not None:
             raise NotUp(f"the supervisor ended (exit code {child.returncode}): {supervision.log(root, 'supervisor')}")
-        found = supervision.state(root) or {"services": {}}
+        found = supervision.state(root)
+        if found is None or found["pid"] != child.pid:
+            time.sleep(0.2)
+            continue
         for name, facts in found["services"].items():
             if facts["phase"] == "up" and name not in said:
                 console.print(f"  {name} is up", markup=False)
@@ -161,8 +164,8 @@ def down(root: Path, *, quiet: bool = False) -> None:
         NotUp: when something cannot be ended.
     """
     console = Console(highlight=False, quiet=quiet)
-    found = supervision.state(root)
-    if not supervision.held(root):
+    found = _first_state(root)
+    if found is None and not supervision.held(root):
         left = supervision.sweep(root)
         console.print(f"Ended {left} processes of an earlier `moteur up`." if left else "Nothing is up.")
         return
@@ -172,6 +175,14 @@ def down(root: Path, *, quiet: bool = False) -> None:
         raise NotUp(f"the supervisor of {root} does not end: {supervision.log(root, 'supervisor')} may say why")
     supervision.sweep(root)
     console.print("Everything is down.")
+
+
+def _first_state(root: Path, patience: float = 30.0) -> dict[str, Any] | None:
+    """What the supervisor wrote; one that has only just begun is given a moment to write."""
+    deadline = time.monotonic() + patience
+    while (found := supervision.state(root)) is None and supervision.held(root) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def _stop_supervisor(root: Path, found: dict[str, Any], console: Console) -> None:
@@ -238,8 +249,9 @@ def _retrainings(root: Path) -> Iterator[str]:
         long = f", {figures.duration(record.ended - record.started)}" if record.ended else ""
         step = f", after {record.done[-1]}" if record.status == "running" and record.done else ""
         version = f", version {record.version}" if record.version else ""
+        data = f", {record.new_files} files of accepted data" if record.new_files else ""
         note = f": {record.note.splitlines()[0][:160]}" if record.note else ""
-        yield f"  {record.id}  {when}  {record.reason}: {record.status}{step}{long}{version}{note}"
+        yield f"  {record.id}  {when}  {record.reason}: {record.status}{step}{long}{version}{data}{note}"
 
 
 def _next(found: dict[str, Any] | None, params: Params) -> Iterator[str]:

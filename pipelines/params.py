@@ -852,7 +852,7 @@ class Services(Section):
     start_seconds: Positive
     """A service that does not answer after this time is restarted (seconds)."""
     stop_seconds: Positive
-    """`moteur down` gives a running stage this long to save its state (seconds)."""
+    """A stage that is stopped gets this long to save its state (seconds)."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

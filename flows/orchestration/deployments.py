@@ -2,9 +2,9 @@
 
 The automations, from code, so that a fresh server has them:
 
-* drift -> retrain, once in `schedule.cooldown_minutes`;
+* drift -> retrain, once in a minute; the records of retrainings keep `schedule.cooldown_minutes`;
 * a flow that has been silent for `schedule.lost_after_seconds` -> crashed (it and its runner were killed together);
-* a crashed retraining -> retrain, which goes on where the crashed one was.
+* a crashed retraining -> retrain, which goes on where the crashed one was, unless they crash again and again.
 """
 
 import asyncio
@@ -16,22 +16,30 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 
 from flows import retraining, services
 from flows.orchestration.flows import monitor, retrain
 from pipelines import params as schema
+from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.orchestrator import DRIFT, NAMES, RESOURCE, Server, url
+from pipelines.artifacts import State
 from pipelines.errors import MoteurError, ParamsError, ResourceError
 
 FLOWS = ["retrain", "monitor", "lifecycle"]
 SILENT, RESUME, ON_DRIFT = "moteur: silent is crashed", "moteur: crashed goes on", "moteur: drift retrains"
 WATCH_SECONDS = 30.0
+DEBOUNCE = timedelta(minutes=1)
+"""Events of drift within this time are one."""
+SPIN, SPIN_WITHIN = 6, timedelta(hours=1)
+"""So many crashes within this time: what crashes before it has a record, which counts its attempts, would spin."""
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
 
@@ -62,7 +70,7 @@ def automations(retrain_id: UUID, schedule: schema.Schedule) -> list[AutomationC
     return [
         silent_is_crashed(timedelta(seconds=schedule.lost_after_seconds)),
         crashed_goes_on(retrain_id),
-        drift_retrains(retrain_id, timedelta(minutes=schedule.cooldown_minutes), enabled=schedule.retrain_on_drift),
+        drift_retrains(retrain_id, enabled=schedule.retrain_on_drift),
     ]
 
 
@@ -110,8 +118,8 @@ def crashed_goes_on(retrain_id: UUID) -> AutomationCore:
     )
 
 
-def drift_retrains(retrain_id: UUID, cooldown: timedelta, *, enabled: bool) -> AutomationCore:
-    """Drift starts a retraining at once, and none after it within `cooldown`; the event's key travels along."""
+def drift_retrains(retrain_id: UUID, *, enabled: bool) -> AutomationCore:
+    """Drift starts a retraining at once; the event's key travels along."""
     key = {"__prefect_kind": "jinja", "template": "{{ event.payload.key }}"}
     return AutomationCore(
         name=ON_DRIFT,
@@ -122,7 +130,7 @@ def drift_retrains(retrain_id: UUID, cooldown: timedelta, *, enabled: bool) -> A
             expect={DRIFT},
             match={"prefect.resource.id": RESOURCE},
             threshold=1,
-            within=cooldown,
+            within=DEBOUNCE,
         ),
         actions=[RunDeployment(deployment_id=retrain_id, parameters={"reason": "drift", "key": key})],
     )
@@ -149,12 +157,41 @@ def stuck(runs: list[dict[str, Any]], minutes: float, now: datetime) -> list[dic
     return [run for run in runs if datetime.fromisoformat(run["state"]["timestamp"]) < limit]
 
 
-async def watch(server: Server, minutes: float) -> None:
-    """Give up runs that are stuck before their start, again and again."""
+def spins(crashed: list[dict[str, Any]], now: datetime) -> bool:
+    """Whether runs crash so often that running them again does not help."""
+    times = [datetime.fromisoformat(run["state"]["timestamp"]) for run in crashed]
+    return sum(now - SPIN_WITHIN < time for time in times) >= SPIN
+
+
+async def hold_back(server: Server, outbox: Alerting, now: datetime) -> bool:
+    """Run no crashed retraining again while they spin; return whether they do.
+
+    Raises:
+        ResourceError: when the server does not answer.
+    """
+    from prefect.client.orchestration import get_client
+
+    spinning = spins(await asyncio.to_thread(server.runs, NAMES["retrain"], states=["CRASHED"], limit=50), now)
+    async with get_client() as client:
+        for found in await client.read_automations_by_name(RESUME):
+            if found.enabled == spinning:
+                await (client.pause_automation if spinning else client.resume_automation)(found.id)
+    if spinning:
+        body = (
+            f"{SPIN} flows of retrain crashed within {SPIN_WITHIN.total_seconds() / 60:g} minutes, so no crash is taken"
+            f" up for that long: {State.LOGS}/runner.log says why. Then `moteur retrain` goes on."
+        )
+        outbox.put(f"retraining/spins/{now:%Y-%m-%d}", "Retrainings crash again and again", body, "failure")
+    return spinning
+
+
+async def watch(server: Server, minutes: float, outbox: Alerting) -> None:
+    """Give up runs that are stuck before their start, and hold back what spins, again and again."""
     while True:
         try:
             await asyncio.to_thread(clear, server, minutes, datetime.now(UTC))
-        except ResourceError as error:
+            await hold_back(server, outbox, datetime.now(UTC))
+        except (ResourceError, httpx.HTTPError, PrefectException) as error:
             print(error, file=sys.stderr, flush=True)  # noqa: T201  the log of this service
         await asyncio.sleep(WATCH_SECONDS)
 
@@ -186,7 +223,7 @@ async def serve(schedule: schema.Schedule, root: Path, served: list[RunnerDeploy
     take_up(server, root)
     services.ready_file(root, "runner").write_text(str(os.getpid()), encoding="utf-8")
     print("serving retrain and monitor", flush=True)  # noqa: T201
-    watching = asyncio.create_task(watch(server, schedule.pending_minutes))
+    watching = asyncio.create_task(watch(server, schedule.pending_minutes, Outbox(root / State.ALERTS)))
     try:
         await runner.start()
     finally:

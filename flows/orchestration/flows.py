@@ -22,12 +22,12 @@ def tell(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
 
 
 @prefect.flow(  # type: ignore[untyped-decorator]
-    name="retrain", persist_result=False, validate_parameters=False
+    name="retrain", persist_result=False, validate_parameters=False, on_crashed=[tell]
 )
 def retrain(
     reason: retraining.Reason = "schedule", key: str = "", start: str | None = None, profile: str | None = None
 ) -> State[Any]:
-    """Retrain; a run that was skipped or refused is completed under that name. It alerts by itself."""
+    """Retrain; a run that was skipped or refused is completed under that name. It alerts by itself while it lives."""
     order = retraining.Order(reason=reason, key=key or _key(reason), start=start, profile=profile)
     result = retraining.run(Path.cwd(), order, _say, wait=True, aside=True)
     if isinstance(result, retraining.Skipped):

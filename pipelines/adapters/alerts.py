@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -30,7 +31,20 @@ Severity = Literal["info", "warning", "failure"]
 OUTBOX, APPENDING, DELIVERING = "outbox.jsonl", "append.lock", "deliver.lock"
 LONGEST_TITLE, LONGEST_BODY = 200, 4000
 """Characters; the rest is cut, for sinks refuse or cut long messages in ways of their own."""
-SECRET_NAMES = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "ACCESS_KEY", "CREDENTIAL")
+SECRET_NAMES = (
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "API_KEY",
+    "ACCESS_KEY",
+    "STORAGE_KEY",
+    "ACCOUNT_KEY",
+    "CREDENTIAL",
+    "AUTH_STRING",
+)
+ADDRESS = "MOTEUR_ALERTS_URL"
+"""The variable for the address of a sink that our documentation names; alerts.sinks may name others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +196,39 @@ def _take(found: dict[str, dict[str, Any]], line: Mapping[str, Any]) -> None:
 
 
 def environment_secrets() -> set[str]:
-    """Values of environment variables whose names say that they are secret."""
-    return {value for name, value in os.environ.items() if any(word in name.upper() for word in SECRET_NAMES) and value}
+    """Values of environment variables whose names say that they are secret, and the addresses of sinks."""
+    addresses = {ADDRESS, *_variables(Path("params.yaml"))}
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        if name in addresses:
+            found |= {piece for piece in _pieces(value.strip()) if len(piece) >= SHORTEST_PIECE and "." not in piece}
+            found |= {value.strip()}
+        elif any(word in name.upper() for word in SECRET_NAMES):
+            found |= {value}
+        if name.endswith("AUTH_STRING"):  # user:password
+            found |= {value.partition(":")[2]}
+    return found - {""}
+
+
+SHORTEST_PIECE = 8
+"""Of an address, where it is covered in every text; shorter ones, and hosts, are ordinary words too."""
+
+
+def _variables(params: Path) -> set[str]:
+    """Variables that alerts.sinks names; none when params cannot be read, which others report."""
+    import yaml
+
+    try:
+        listed = yaml.safe_load(params.read_text(encoding="utf-8"))["alerts"]["sinks"]
+        return {str(one["environment"]) for one in listed if one.get("environment")}
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+        return set()
+
+
+def _pieces(url: str) -> set[str]:
+    """A URL, and everything in it that is not for other eyes."""
+    rest = url.partition("://")[2]
+    return {url, rest, *re.split(r"[/?&@=:]", rest)} - {""}
 
 
 # Sinks
@@ -223,9 +268,7 @@ class AppriseSink:
     @property
     def secrets(self) -> set[str]:
         """The URL and everything in it that is not for other eyes."""
-        _, _, rest = self.url.partition("://")
-        parts = rest.replace("?", "/").replace("&", "/").replace("@", "/").replace("=", "/").split("/")
-        return {self.url, rest, *(part for part in parts if part)}
+        return _pieces(self.url)
 
 
 def _apprise(url: str, timeout: float) -> Any:

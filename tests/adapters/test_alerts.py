@@ -315,3 +315,27 @@ def test_row_52_delivery_killed_with_sigkill_goes_on_where_it_was(outbox: Outbox
     assert "B" in webhook.titles
     assert set(outbox.alerts()[1].delivered) == {"hook"}
     assert alerts.OUTBOX in {path.name for path in outbox._folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MOTEUR_ALERTS_URL", f"mailtos://bob:{SECRET}@mail.example.com"),
+        ("PAGER_OF_THE_NIGHT", f"mailtos://bob:{SECRET}@mail.example.com"),
+        ("PREFECT_API_AUTH_STRING", f"bob:{SECRET}"),
+        ("AZURE_STORAGE_KEY", SECRET),
+    ],
+)
+def test_row_48_what_the_environment_hides_is_in_no_alert(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("alerts: {sinks: [{name: night, environment: PAGER_OF_THE_NIGHT}]}")
+    monkeypatch.setenv(name, value)
+    outbox.put("k", "It failed", f"the server said {SECRET} and mail.example.com")
+    assert outbox.alerts()[0].body == "the server said [secret] and mail.example.com"
+
+
+def test_row_48_the_password_of_a_sink_is_covered_alone_too() -> None:
+    sink = alerts.AppriseSink(name="mail", url="mailtos://bob:hunter22@example.com", timeout=1)
+    assert "hunter22" in sink.secrets

@@ -248,6 +248,49 @@ def test_row_25_eight_writers_at_once_do_not_lock_the_database(live: tuple[Path,
     assert len(set(made)) == 64
 
 
+def test_retrainings_that_crash_again_and_again_are_not_run_again_without_end(
+    live: tuple[Path, Server], tmp_path: Path
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.orchestration import deployments
+
+    _, server = live
+    deployment = server.call("GET", f"/deployments/name/{RETRAIN}")
+    body = {"flow_id": deployment["flow_id"], "deployment_id": deployment["id"], "state": {"type": "CRASHED"}}
+    for _ in range(deployments.SPIN):
+        server.call("POST", "/flow_runs/", body)
+
+    def enabled(now: datetime) -> bool:
+        with temporary_settings({PREFECT_API_URL: server._url}):
+            asyncio.run(deployments.hold_back(server, Outbox(tmp_path), now))
+        (found,) = server.call("POST", "/automations/filter", {"automations": {"name": {"any_": [deployments.RESUME]}}})
+        return bool(found["enabled"])
+
+    assert not enabled(datetime.now(UTC))
+    assert [alert.title for alert in Outbox(tmp_path).open()] == ["Retrainings crash again and again"]
+    assert enabled(datetime.now(UTC) + deployments.SPIN_WITHIN)
+
+
+def test_drift_is_held_together_for_a_minute_and_the_records_keep_the_cool_down() -> None:
+    from uuid import uuid4
+
+    from flows.orchestration import deployments
+    from pipelines import stage
+    from tests.flows.examples import ROOT
+
+    schedule = stage.load_params(ROOT / "params.yaml").schedule
+    assert timedelta(minutes=schedule.cooldown_minutes) > deployments.DEBOUNCE
+    (_, _, drift) = deployments.automations(uuid4(), schedule)
+    assert drift.trigger.within == deployments.DEBOUNCE
+
+
+def test_somebody_is_told_of_a_retraining_that_crashes_before_it_has_a_record() -> None:
+    from flows.orchestration import flows
+
+    assert flows.tell in flows.retrain.on_crashed_hooks
+
+
 def test_up_is_idempotent_a_killed_service_comes_back_and_down_leaves_no_process(live: tuple[Path, Server]) -> None:
     root, server = live
     assert toy.moteur(root, "up").stdout.startswith("Up already.")

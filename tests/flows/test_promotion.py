@@ -108,7 +108,24 @@ def test_a_version_says_where_it_comes_from(root, good):
 def test_the_release_that_is_live_is_not_promoted_again(root, good):
     outcome = promotion.promote(root, version=good, say=lambda _: None)
     assert outcome.words == f"Version {good} is champion already."
+    assert outcome.already
     assert outcome.entry is None
+
+
+def test_a_workspace_of_a_retraining_does_not_set_its_own_gate(root, tmp_path):
+    bundle = releases.small(tmp_path / "eager", "eager")
+    exam = found(root).fetch_exam(_good(root), tmp_path / "exam")
+    version = found(root).register(bundle, {}, exam=exam)
+    text = (root / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("max_new_tokens: ", "max_new_tokens: 1"))
+    asked = []
+
+    def examine(folder, paper, params):
+        asked.append(params)
+        raise ArtifactError("enough")
+
+    promotion.promote(root, version=version.number, source=tmp_path, examine=examine, say=lambda _: None)
+    assert asked[0] == promotion._params(root) != promotion._params(tmp_path)
 
 
 def promoted(root: Path, name: str) -> int:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -76,7 +77,7 @@ def test_accepted_data_are_among_the_sources_of_the_workspace_alone(retrained: t
     root = retrained[0]
     workspace = retraining.folder(root, records(root)[0])
     values = yaml.safe_load((workspace / "params.yaml").read_text())
-    assert values["ingestion"]["corpus"]["train"][-1] == {"uri": "accepted/corpus/train/new.txt"}
+    assert values["ingestion"]["corpus"]["train"][-1] == {"uri": "accepted/corpus/new.txt"}
     assert "new text" in (workspace / "data/raw/made.txt").read_text()
     assert "accepted" not in (root / "params.yaml").read_text().split("retraining:")[0]
 
@@ -158,7 +159,7 @@ def lifecycle_that_ends_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list
     """Stand in for the process of the lifecycle; returns the commands it was given."""
     commands: list[list[str]] = []
 
-    def run(command: list[str], environment: object, *, folder: Path, output: IO[bytes] | None) -> int:
+    def run(command: list[str], environment: object, grace: float, *, folder: Path, output: IO[bytes] | None) -> int:
         commands.append(command)
         if output:
             output.write(b"moteur: stage ppo failed (exit code 6).\n\n")
@@ -239,6 +240,84 @@ def test_one_that_was_killed_too_often_is_given_up_with_an_alert(checkout: Path)
     assert Outbox(checkout / ".moteur/alerts").open()[0].title == "Retraining r: given up"
 
 
+def test_a_stage_gets_the_time_of_params_to_save_its_state(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (checkout / "params.yaml").read_text()
+    (checkout / "params.yaml").write_text(text.replace("stop_seconds: ", "stop_seconds: 9"))
+    graces: list[float] = []
+    monkeypatch.setattr(retraining.process, "run", lambda _, __, grace, **___: graces.append(grace) or 143)
+    with pytest.raises(SystemExit):
+        retraining.run(checkout, Order(), silent, alerting=NullOutbox())
+    assert graces == [retraining._params(checkout).services.stop_seconds + retraining.MARGIN_SECONDS]
+    assert graces[0] > 900
+
+
+def stopped(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """A retraining that was stopped in its lifecycle."""
+    lifecycle_that_ends_with(143, monkeypatch)
+    with pytest.raises(SystemExit):
+        retraining.run(checkout, Order(), silent, alerting=NullOutbox())
+    return records(checkout)[-1]
+
+
+def admitted(checkout: Path, order: Order, published: list[Record] | None = None) -> Record:
+    there = published if published is not None else []
+    chosen = retraining._admit(checkout, order, retraining._params(checkout), NullOutbox(), there.append)
+    assert isinstance(chosen, Record)
+    return chosen
+
+
+def commit(checkout: Path) -> None:
+    toy.run_git(checkout, "commit", "-q", "--allow-empty", "-m", "Later")
+
+
+def test_one_that_was_stopped_is_taken_up_while_the_commit_and_the_data_are_the_same(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted_data(checkout / "data/accepted", "corpus/one.txt")
+    one = stopped(checkout, monkeypatch)
+    assert admitted(checkout, Order(reason="schedule", key="k")).id == one.id
+    commit(checkout)
+    assert admitted(checkout, Order(reason="resume")).id == one.id
+
+
+@pytest.mark.parametrize("change", [commit, lambda root: accepted_data(root / "data/accepted", "corpus/two.txt")])
+def test_one_that_was_stopped_is_begun_anew_when_the_commit_or_the_data_have_changed(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    one = stopped(checkout, monkeypatch)
+    change(checkout)
+    new = admitted(checkout, Order())
+    assert (new.id != one.id, new.commit) == (True, clones.head(checkout))
+    assert records(checkout)[0].status == "replaced"
+
+
+def test_what_was_trained_but_not_published_is_published_before_a_new_one_begins(checkout: Path) -> None:
+    waits = record(commit="0" * 40, status="not published", attempts=1, done=["workspace", "lifecycle"])
+    retraining._save(checkout, waits)
+    published: list[Record] = []
+    new = admitted(checkout, Order(), published)
+    assert [one.id for one in published] == ["r"]
+    assert new.commit == clones.head(checkout)
+
+
+def test_what_fails_before_there_is_a_record_is_alerted(checkout: Path) -> None:
+    (checkout / "params.yaml").write_text("seed: x\n")
+    with pytest.raises(ParamsError):
+        retraining.run(checkout, Order(reason="schedule"), silent)
+    (alert,) = Outbox(checkout / ".moteur/alerts").open()
+    assert alert.key.startswith("retraining/not started/20")
+    assert "is not valid" in alert.body
+
+
+def test_a_retraining_that_fails_makes_room_too(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle_that_ends_with(6, monkeypatch)
+    kept = retraining._params(checkout).retraining.kept
+    for _ in range(kept + 1):
+        with pytest.raises(retraining.Failed):
+            retraining.run(checkout, Order(), silent, alerting=NullOutbox())
+    assert [retraining.folder(checkout, one).exists() for one in records(checkout)] == [False] + [True] * kept
+
+
 def test_a_push_that_fails_is_tried_again_and_then_nothing_goes_live(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     tried = []
@@ -266,11 +345,15 @@ def promoting(monkeypatch: pytest.MonkeyPatch, outcome: object) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize(("moved", "status"), [(True, "promoted"), (False, "refused")])
+@pytest.mark.parametrize(
+    ("moved", "already", "status"),
+    [(True, False, "promoted"), (False, False, "refused"), (False, True, "promoted")],  # the last was killed after it
+)
 def test_the_verdict_of_the_gate_is_the_end_of_the_retraining_and_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool, status: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool, already: bool, status: str
 ) -> None:
-    asked = promoting(monkeypatch, SimpleNamespace(moved=moved, words="Version 4: every rule was looked at."))
+    outcome = SimpleNamespace(moved=moved, already=already, words="Version 4: every rule was looked at.")
+    asked = promoting(monkeypatch, outcome)
     one = record(version=4)
     retraining._promote(tmp_path, tmp_path, one, silent)
     outbox = Outbox(tmp_path / "alerts")
@@ -335,6 +418,38 @@ def test_what_lies_in_no_folder_of_accepted_data_is_named(tmp_path: Path) -> Non
     (tmp_path / "stories/a.txt").write_text("x")
     with pytest.raises(ParamsError, match=r"stories/a.txt is in no folder of accepted data"):
         accepted.files(tmp_path)
+
+
+def accepted_data(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_two_files_of_one_name_are_both_brought(tmp_path: Path) -> None:
+    from flows import accepted
+
+    names = ["corpus/x.jsonl", "corpus/train/x.jsonl", "feedback/anna/week1.jsonl", "feedback/ben/week1.jsonl"]
+    source = accepted_data(tmp_path / "accepted", *names)
+    changed = accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
+    brought = {path.relative_to(tmp_path / "w").as_posix() for path in (tmp_path / "w").rglob("*.jsonl")}
+    assert brought == {
+        "data/sources/accepted/corpus/x.jsonl",
+        "data/sources/accepted/corpus/train/x.jsonl",
+        "data/feedback/accepted-anna-week1.jsonl",
+        "data/feedback/accepted-ben-week1.jsonl",
+    }
+    uris = {one["uri"] for one in changed["ingestion"]["corpus"]["train"]}
+    assert uris == {"accepted/corpus/x.jsonl", "accepted/corpus/train/x.jsonl"}
+
+
+def test_two_accepted_files_that_would_become_one_are_named(tmp_path: Path) -> None:
+    from flows import accepted
+
+    source = accepted_data(tmp_path / "accepted", "feedback/anna-1.jsonl", "feedback/anna/1.jsonl")
+    with pytest.raises(ParamsError, match=r"feedback/anna-1.jsonl would take the place of .*/feedback/anna/1.jsonl"):
+        accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
 
 
 def test_records_that_cannot_be_read_are_left_out(checkout: Path) -> None:

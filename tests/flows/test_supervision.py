@@ -1,5 +1,6 @@
 """The supervisor with services of a line each: kept alive, and ended with everything that came of them."""
 
+import fcntl
 import json
 import os
 import signal
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
-from flows import services, supervision
+from flows import services, supervision, up
 from flows.services import Service
 from pipelines.adapters.alerts import Outbox
 from pipelines.errors import ResourceError
@@ -102,6 +104,39 @@ def test_what_a_killed_supervisor_left_behind_is_ended_by_the_next(
     again.wait(30)
 
 
+def test_what_a_killed_supervisor_wrote_is_not_taken_for_the_word_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".moteur/services").mkdir(parents=True)
+    (tmp_path / ".moteur/services/state.json").write_text(json.dumps({"pid": 1, "services": {}}))
+    one = keeper(tmp_path)
+    found: list[object] = []
+
+    def sweep(*_: object, **__: object) -> None:
+        found.append(supervision.state(tmp_path))
+        one._stop = True
+
+    monkeypatch.setattr(supervision, "sweep", sweep)
+    one.run()
+    assert found[0] is None
+
+
+def test_up_does_not_believe_the_state_of_another_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"phase": "up", "required": True, "last": "", "since": 0, "shown": ""}
+    monkeypatch.setattr(supervision, "state", lambda _: {"pid": 1, "services": {"one": facts}})
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(up.NotUp, match="the supervisor ended"):
+        up._wait(tmp_path, child, 30, Console(quiet=True))
+
+
+def test_two_may_look_at_once_and_neither_is_taken_for_a_supervisor(tmp_path: Path) -> None:
+    with supervision.holding(tmp_path):
+        assert supervision.held(tmp_path)
+    with (tmp_path / ".moteur/services/lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not supervision.held(tmp_path)
+
+
 def test_a_second_supervisor_is_refused(tmp_path: Path, host: "subprocess.Popen[bytes]") -> None:
     with pytest.raises(ResourceError, match=r"runs in .* already"), supervision.holding(tmp_path, patience=0.1):
         pass
@@ -143,12 +178,65 @@ def test_a_service_that_never_answers_is_started_again_and_in_the_end_somebody_i
         for _ in range(supervision.DEATHS_TO_ALERT):
             kept.due = 0.0
             one._tend(kept)
-            kept.born -= 10
+            kept.born -= 10 * supervision.STEADY_SECONDS
             one._tend(kept)
             assert (kept.phase, kept.last) == ("waiting", "no answer in 0.5 s")
     finally:
         one._end()
     assert [alert.title for alert in Outbox(tmp_path / ".moteur/alerts").open()] == ["The service deaf keeps dying"]
+
+
+def test_a_service_that_may_wait_is_left_alone_until_it_has_answered_and_started_again_when_it_hangs(
+    tmp_path: Path,
+) -> None:
+    sleeps = (sys.executable, "-c", "import time; time.sleep(600)")
+    one = keeper(tmp_path, Service(name="one", command=sleeps, ready_file=True, required=False, grace_seconds=2))
+    kept = one._kept[0]
+    try:
+        one._tend(kept)
+        kept.born -= 10
+        one._tend(kept)
+        assert kept.phase == "starting"
+        assert kept.child is not None
+        (tmp_path / ".moteur/services").mkdir(parents=True, exist_ok=True)
+        services.ready_file(tmp_path, "one").write_text(str(kept.child.pid))
+        kept.checked = 0.0
+        one._tend(kept)
+        assert kept.phase == "up"
+        services.ready_file(tmp_path, "one").unlink()
+        kept.checked, kept.answered = 0.0, kept.answered - 10
+        one._tend(kept)
+        assert (kept.phase, kept.last) == ("waiting", "no answer in 0.5 s")
+    finally:
+        one._end()
+
+
+def test_somebody_is_told_of_a_service_that_keeps_dying_though_nothing_waits_for_it(tmp_path: Path) -> None:
+    one = keeper(tmp_path, Service(name="one", command=(sys.executable, "-c", "raise SystemExit(1)"), required=False))
+    for _ in range(supervision.DEATHS_TO_ALERT):
+        one._kept[0].due = 0.0
+        one._tend(one._kept[0])
+        child = one._kept[0].child
+        assert child is not None
+        child.wait()
+        one._tend(one._kept[0])
+    assert [alert.title for alert in Outbox(tmp_path / ".moteur/alerts").open()] == ["The service one keeps dying"]
+
+
+def test_a_minute_of_answers_and_not_of_silence_forgives_the_deaths_before(tmp_path: Path) -> None:
+    one = keeper(tmp_path, Service(name="one", command=(sys.executable, "-c", "import time; time.sleep(600)")))
+    kept = one._kept[0]
+    kept.deaths, kept.wait = 2, supervision.LONGEST_WAIT
+    try:
+        one._tend(kept)
+        kept.born -= 2 * supervision.STEADY_SECONDS
+        one._tend(kept)
+        assert (kept.phase, kept.deaths) == ("up", 2)
+        kept.up, kept.checked = kept.up - 2 * supervision.STEADY_SECONDS, 0.0
+        one._tend(kept)
+        assert (kept.deaths, kept.wait) == (0, supervision.FIRST_WAIT)
+    finally:
+        one._end()
 
 
 def test_servers_of_the_users_own_are_used_and_not_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ _SHAPES = [
     re.compile(r"(?P<before>\b(?:bearer|basic)\s+)(?P<secret>[A-Za-z0-9._~+/=-]{8,})(?P<after>)", re.IGNORECASE),
     # api_key=..., "password": "...", token: ...
     re.compile(
-        r"(?P<before>\b[\w-]*(?:passw(?:or)?d|passphrase|secret|api[_-]?key|access[_-]?key|token|credential)[\w-]*[\"']?"
+        r"(?P<before>\b(?!\w*tokens\w*[\"']?\s*[=:]\s*[\"']?[\d.]+(?:e[+-]?\d+)?(?![\w+/.-]))"  # a count is no secret
+        r"[\w-]*(?:passw(?:or)?d|passphrase|secret|api[_-]?key|access[_-]?key|token(?!i[sz])|credential)[\w-]*[\"']?"
         r"\s*[=:]\s*[\"']?)(?P<secret>(?!\[secret\])[^\s\"'&,;}{)(]{6,})(?P<after>)",
         re.IGNORECASE,
     ),

@@ -15,6 +15,8 @@ from pipelines.core.text.secrets import COVER, redact
         ("MY_API_KEY=abcdef123", "MY_API_KEY=[secret]"),
         ('{"db_password": "abcdef 1"}', '{"db_password": "[secret] 1"}'),
         ("token ghp_abcdefghijklmnopqrstuvwx", "token [secret]"),
+        ("API_TOKENS=123abc456", "API_TOKENS=[secret]"),
+        ("token=123456", "token=[secret]"),
         ("AKIAIOSFODNN7EXAMPLE", "[secret]"),
     ],
 )
@@ -24,7 +26,16 @@ def test_what_looks_like_a_secret_is_covered_and_the_rest_stays(text: str, cover
 
 @pytest.mark.parametrize(
     "text",
-    ["the tokens moved by 0.2", "tokenization.vocab_size is 200", "http://127.0.0.1:4200/api", "a@b, c", "tokens: 12"],
+    [
+        "the tokens moved by 0.2",
+        "tokenization.vocab_size is 200",
+        "http://127.0.0.1:4200/api",
+        "a@b, c",
+        "tokens: 12",
+        "num_tokens: 1200000",
+        '"tokens_per_second": 9800.25, "tokens": 1.2e+09',
+        "tokenizer: models/tokenizer",
+    ],
 )
 def test_ordinary_text_is_left_as_it_is(text: str) -> None:
     assert redact(text) == text
