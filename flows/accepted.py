@@ -54,7 +54,7 @@ def fingerprint(found: list[tuple[str, str, Path]], source: Path) -> str:
 
 
 def bring(found: list[tuple[str, str, Path]], source: Path, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the files, found below `source`, into the workspace `folder`; return `values` (of params.yaml) with them as sources.
+    """Put the files found below `source` into the workspace `folder`; `values` of params.yaml with them as sources.
 
     The whole path of a file goes into its new name, so that two people may each have a `week1.jsonl`.
 

@@ -2,7 +2,8 @@
 
 One at a time. The user's checkout is only read. What a retraining is and how far it came stands in
 `.moteur/retrainings/<id>/record.json`, so that one that was killed is taken up by the next, inside the stage where it
-was, unless the commit or the accepted data have changed: then it is begun anew, after what was trained is published. A key that was seen before, or drift shortly after drift, starts nothing.
+was, unless the commit or the accepted data have changed: then it is begun anew, after what was trained is published. A
+key that was seen before, or drift shortly after drift, starts nothing.
 """
 
 import dataclasses

@@ -43,6 +43,8 @@ class DeploymentReport:
     """Every file hashed, the model loaded and every prompt answered in a process of its own."""
     sandbox_answers: list[dict[str, Any]]
     """{prompt, answer, finished} each, greedy."""
+    silent_share: float
+    """Of the prompts, how many were answered with nothing."""
     figures: dict[str, dict[str, Any]]
     """Headline figures by stage, as the model card has them."""
 
@@ -64,7 +66,7 @@ def main(params: Params, tracker: Tracker) -> DeploymentReport:
                 threads=params.threads,
             )
             bar.advance()
-        _refuse_silence(settings.prompts, answers.answers)
+        silent_share = _silent_share(settings, answers.answers)
         manifest = files.read_json(fresh / release.MANIFEST)["files"]
         digest = files.sha256(fresh / release.MANIFEST)
     tracker.log({"sandbox_peak_memory_mib": answers.peak_memory_mib}, step=0)
@@ -79,6 +81,7 @@ def main(params: Params, tracker: Tracker) -> DeploymentReport:
             {"prompt": prompt, "answer": answer, "finished": finished}
             for prompt, answer, finished in zip(settings.prompts, answers.answers, answers.finished, strict=True)
         ],
+        silent_share=silent_share,
         figures=cards.headlines(reports),
     )
 
@@ -109,13 +112,21 @@ def _assemble(folder: Path, settings: Deployment, reports: dict[str, Any], threa
     return about.weights_format
 
 
-def _refuse_silence(prompts: list[str], answers: list[str]) -> None:
-    for prompt, answer in zip(prompts, answers, strict=True):
-        if not answer.strip():
-            raise ArtifactError(
-                f"The release answers {prompt!r} with nothing: the policy may have collapsed (lower"
-                " ppo.learning_rate), or deployment.prompts asks for what it was not trained on."
-            )
+def _silent_share(settings: Deployment, answers: list[str]) -> float:
+    """Share of the prompts that were answered with nothing.
+
+    Raises:
+        ArtifactError: when it is above `deployment.max_silent_share`.
+    """
+    silent = [prompt for prompt, answer in zip(settings.prompts, answers, strict=True) if not answer.strip()]
+    share = len(silent) / len(answers)
+    if share > settings.max_silent_share:
+        raise ArtifactError(
+            f"The release answers {len(silent)} of {len(answers)} prompts with nothing, {silent[0]!r} for one: the"
+            " policy may have collapsed (lower ppo.learning_rate), or deployment.prompts asks for what it was not"
+            f" trained on. deployment.max_silent_share is {settings.max_silent_share:g}."
+        )
+    return share
 
 
 if __name__ == "__main__":

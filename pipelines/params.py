@@ -439,6 +439,8 @@ class Deployment(Section):
     """What the model card says the model is for."""
     prompts: Annotated[list[str], Field(min_length=1)]
     """Asked of the loaded release."""
+    max_silent_share: Share
+    """Refuse a release that answers a larger share of the prompts with nothing."""
     max_new_tokens: Positive
     """Longest answer in tokens."""
     timeout_seconds: Positive

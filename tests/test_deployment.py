@@ -106,13 +106,18 @@ def test_two_runs_give_the_same_bytes_with_a_reference_of_held_out_documents(wor
     assert release.weight_bytes(Artifact.RELEASE.path) == release.weight_bytes(Artifact.COMPRESSED.path)
 
 
-def test_an_empty_answer_fails_the_stage_and_leaves_the_last_release_in_place(workspace, answering):
+def test_silence_beyond_its_share_fails_the_stage_and_leaves_the_last_release_in_place(workspace, answering):
     deployment.main(params(), NullTracker())
     digest = files.sha256(Artifact.RELEASE.path)
     answering[1] = "  "
-    with pytest.raises(ArtifactError, match=r"answers 'Where did they go\?' with nothing"):
+    with pytest.raises(ArtifactError, match=r"answers 1 of 2 prompts with nothing, 'Where did they go\?'"):
         deployment.main(params(name="another"), NullTracker())
     assert files.sha256(Artifact.RELEASE.path) == digest
+
+
+def test_silence_within_its_share_is_reported(workspace, answering):
+    answering[1] = "  "
+    assert deployment.main(params(max_silent_share=0.5), NullTracker()).silent_share == 0.5
 
 
 def test_a_model_that_is_not_the_reported_one_is_refused(workspace, answering):
