@@ -2,13 +2,15 @@
 
 In a clone below .moteur/loop, with a small model: the lifecycle, promotion, serving under constant load; the traffic
 turns to another season, drift is found and alerted to a webhook, a retraining is started by its event, with what users
-sent as new data, its result is gated, promoted, and swapped in. Then a candidate whose preference labels are noise is
-refused, and a rollback is done. What happened when is printed, and kept as JSON and as a page.
+sent as new data, its result is gated, promoted, and swapped in. Then a delivery of rankings with shuffled labels makes a
+candidate that is refused, and a rollback is done. What happened when is printed, and kept as JSON and as a page.
 """
 
 import argparse
 import json
+import math
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -33,15 +35,16 @@ from flows import batch, clones, profiles, retraining
 from pipelines import stage
 from pipelines.adapters import alerts, files, reader
 from pipelines.adapters.registry import open_registry
-from pipelines.artifacts import State
+from pipelines.artifacts import Artifact, State
 from pipelines.core.drift.sample import PERPLEXITY
 from pipelines.errors import MoteurError
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME, SEA = "tales://?stories=4000&seed=900", "tales://?stories=4000&seed=901&season=sea"
-UNSEEN = {"sea": "tales://?stories=300&seed=902&season=sea", "home": "tales://?stories=300&seed=903"}
+UNSEEN = {"sea": "tales://?stories=150&seed=902&season=sea", "home": "tales://?stories=150&seed=903"}
 """Never sent to the server, so never trained on."""
-SHUFFLED = "profiles/shuffled.yaml"
+DELIVERED = "profiles/delivered.yaml"
+"""A profile that learns from the delivered rankings alone."""
 CLIENTS, RATE, MAX_TOKENS = 4, 6.0, 16
 HOME_WINDOWS = 2
 """So many windows of unchanged traffic are judged before it turns."""
@@ -162,7 +165,7 @@ def prepare(folder: Path, ports: Sequence[int]) -> Path:
     shutil.rmtree(root / ".dvc" / "cache", ignore_errors=True)
     (root / ".dvc" / "config.local").unlink(missing_ok=True)
     clones.commit(root, ["params.yaml"], "A small model that lives by itself")
-    (root / SHUFFLED).write_text("feedback: {annotator_noise: 1000.0}\n", encoding="utf-8")
+    (root / DELIVERED).write_text("feedback: {num_prompts: 1}\n", encoding="utf-8")
     return root
 
 
@@ -177,18 +180,38 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def perplexity(folder: Path, texts: Sequence[str]) -> float:
-    """Perplexity of a word, exp(nats / words), of texts under a release: whatever its tokenizer, the same unit."""
-    import math
-
-    nats = reader.read(folder, texts).columns[PERPLEXITY]
-    total = sum(float(one) * len(text.encode()) for one, text in zip(nats, texts, strict=True))
-    return math.exp(total / sum(len(text.split()) for text in texts))
+def perplexities(folder: Path, groups: Sequence[Sequence[str]]) -> list[float]:
+    """Perplexity of a word under a release, exp(nats / words), of each group of texts: one unit for every tokenizer."""
+    together = [text for texts in groups for text in texts]
+    nats = [
+        float(one) * len(text.encode())
+        for one, text in zip(reader.read(folder, together).columns[PERPLEXITY], together, strict=True)
+    ]
+    found, start = [], 0
+    for texts in groups:
+        found.append(math.exp(sum(nats[start : start + len(texts)]) / sum(len(text.split()) for text in texts)))
+        start += len(texts)
+    return found
 
 
 def asked(uri: str) -> list[str]:
-    """What users of the built-in corpus ask, one prompt a text."""
-    return batch.read(uri, "requests", stage.load_params(ROOT / "params.yaml").ingestion).texts
+    """What users of the built-in corpus ask: one prompt a text, those about one story far apart."""
+    found = batch.read(uri, "requests", stage.load_params(ROOT / "params.yaml").ingestion).texts
+    random.Random(uri).shuffle(found)
+    return found
+
+
+def deliver_shuffled(root: Path) -> Path:
+    """Put the rankings of the first lifecycle among the accepted data, each with its ranks dealt out anew."""
+    rng = random.Random(0)
+    made: list[dict[str, Any]] = []
+    for ranking in files.read_jsonl(root / Artifact.PREFERENCES / "rankings.jsonl"):
+        ranks = rng.sample(ranking["ranks"], len(ranking["ranks"]))
+        made.append({**{name: ranking[name] for name in ("prompt", "responses", "annotator")}, "ranks": ranks})
+    path = root / "data" / "accepted" / "feedback" / "delivery.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_jsonl(path, ({"id": f"delivered-{number}", "kind": "human", **one} for number, one in enumerate(made)))
+    return path
 
 
 # The story
@@ -272,9 +295,10 @@ def _compare(bench: Bench, old: int, new: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="moteur-loop-") as scratch:
         folders = [registry.fetch(number, Path(scratch) / str(number)) for number in (old, new)]
-        for name, uri in UNSEEN.items():
-            texts = asked(uri)
-            found[f"{name}_before"], found[f"{name}_after"] = (perplexity(folder, texts) for folder in folders)
+        texts = {name: asked(uri) for name, uri in UNSEEN.items()}
+        before, after = (perplexities(folder, list(texts.values())) for folder in folders)
+        for name, was, now in zip(texts, before, after, strict=True):
+            found[f"{name}_before"], found[f"{name}_after"] = was, now
     gain = 1 - found["sea_after"] / found["sea_before"]
     words = "word perplexity {:.1f} to {:.1f}"
     bench.timeline.note("measured", words.format(found["sea_before"], found["sea_after"]) + " on unseen sea traffic")
@@ -293,8 +317,10 @@ def _compare(bench: Bench, old: int, new: int) -> dict[str, Any]:
 
 def _refuse_and_roll_back(bench: Bench, hook: Webhook, first: str, second: str) -> dict[str, Any]:
     timeline = bench.timeline
-    timeline.note("bad candidate", "preference labels are noise")
-    bench.moteur("retrain", "--profile", SHUFFLED, "--wait", allow=range(256))
+    delivered = deliver_shuffled(bench.root)
+    timeline.note("rankings delivered", "their labels are shuffled")
+    bench.moteur("retrain", "--profile", DELIVERED, "--wait", allow=range(256))
+    delivered.unlink()
     bad = bench.retrainings()[-1]
     why = bad.note.splitlines()[0] if bad.note else ""
     timeline.note(f"bad candidate {bad.status}", why[:160])
