@@ -2,8 +2,8 @@
 
 In a clone below .moteur/loop, with a small model: the lifecycle, promotion, serving under constant load; the traffic
 turns to another season, drift is found and alerted to a webhook, a retraining is started by its event, with what users
-sent as new data, its result is gated, promoted, and swapped in. Then a delivery of rankings with shuffled labels makes a
-candidate that is refused, and a rollback is done. What happened when is printed, and kept as JSON and as a page.
+sent as new data, its result is gated, promoted, and swapped in. Then a delivery of rankings with shuffled labels makes
+a candidate that is refused, and a rollback is done. What happened when is printed, and kept as JSON and as a page.
 """
 
 import argparse
