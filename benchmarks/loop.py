@@ -105,6 +105,8 @@ class Bench:
     timeline: Timeline
     environment: dict[str, str]
     port: int
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    """(sent at, in seconds since the beginning; seconds it took) of every request."""
 
     def moteur(self, *words: str, allow: Sequence[int] = (0,)) -> str:
         """Run a command as a user would; what it printed.
@@ -236,8 +238,8 @@ def tell(bench: Bench, hook: Webhook) -> dict[str, Any]:
         figures |= _refuse_and_roll_back(bench, hook, first, str(figures["version"]))
     finally:
         load.stop()
-    _judge_load(timeline, load)
-    figures["answers"] = [(one.at + load_began, one.seconds) for one in load.answers]
+        bench.answers += [(one.at + load_began, one.seconds) for one in load.answers]
+        _judge_load(timeline, load)
     return figures
 
 
@@ -393,8 +395,7 @@ def main() -> int:
     timeline.goal(
         "all of it", clock(seconds).strip(), f"at most {clock(MOST_SECONDS).strip()}", seconds <= MOST_SECONDS
     )
-    answers = figures.pop("answers", [])
-    page = timeline.close({**figures, "seconds": round(seconds)}, answers)
+    page = timeline.close({**figures, "seconds": round(seconds)}, bench.answers)
     console.print(f"\nTimeline: {page}\nCommands: {folder / 'commands.log'}", soft_wrap=True)
     return 0 if all(one.met is not False for one in timeline.goals) else 1
 
