@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from flows import clones
+from flows import clones, history
 from pipelines.adapters.alerts import environment_secrets
 from pipelines.artifacts import Artifact
 from pipelines.core.text.secrets import redact
@@ -30,8 +30,9 @@ class NotPublished(MoteurError):  # noqa: N818  it is an outcome, and reads as o
 class Handover:
     """What the gate said."""
 
-    promoted: bool
-    """It is live, since now or since an attempt that was killed before it wrote that down."""
+    result: Literal["promoted", "refused", "unchanged"]
+    """promoted: live, since now or since an attempt that was killed before it wrote that down. unchanged: the release
+    is the one that was live before, byte for byte, so nothing was asked and nothing moved."""
     words: str
 
 
@@ -93,11 +94,29 @@ def register(checkout: Path, workspace: Path, say: Callable[[str], None]) -> int
         return int(_promotion().register(checkout, source=workspace, say=say).number)
 
 
-def judge(checkout: Path, workspace: Path, version: int, why: str, say: Callable[[str], None]) -> Handover:
-    """Judge a registered version, and let it go live if it is good enough."""
+def judge(
+    checkout: Path, workspace: Path, version: int, name: str, because: str, say: Callable[[str], None]
+) -> Handover:
+    """Judge a version that the retraining `name` registered, and let it go live if it is good enough."""
     with _waiting_for_services():
+        why = f"{_author(name)}{because}"
         outcome = _promotion().promote(checkout, version=version, source=workspace, why=why, say=say)
-    return Handover(promoted=outcome.moved or outcome.already, words=outcome.words)
+    if outcome.already and not _made_live(checkout, version, name):
+        return Handover(result="unchanged", words=outcome.words)
+    return Handover(result="promoted" if outcome.moved or outcome.already else "refused", words=outcome.words)
+
+
+def _author(name: str) -> str:
+    """How the reason of a promotion begins, so that the history says which retraining it was."""
+    return f"retraining {name}, "
+
+
+def _made_live(checkout: Path, version: int, name: str) -> bool:
+    """Whether an attempt of this retraining made the version champion and was killed before it wrote that down."""
+    return any(
+        entry.action == "promote" and entry.to_version == version and entry.why.startswith(_author(name))
+        for entry in history.read(checkout)
+    )
 
 
 @contextmanager

@@ -29,7 +29,9 @@ from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, MoteurError, ParamsError, ResourceError
 
 Reason = Literal["by hand", "schedule", "drift", "resume"]
-Status = Literal["running", "promoted", "refused", "finished", "failed", "not published", "given up", "replaced"]
+Status = Literal[
+    "running", "promoted", "refused", "unchanged", "finished", "failed", "not published", "given up", "replaced"
+]
 UNFINISHED = ("running", "not published")
 RECORD, WORKSPACE = "record.json", "workspace"
 MARGIN_SECONDS = 10.0
@@ -428,9 +430,9 @@ def _promote(checkout: Path, workspace: Path, record: Record, say: Callable[[str
     if record.version is None:
         record.status = "finished"
         return
-    result = publication.judge(checkout, workspace, record.version, f"retraining {record.id}, {_because(record)}", say)
-    record.status, record.note = ("promoted" if result.promoted else "refused"), result.words
-    say(f"  {result.words}")
+    judged = publication.judge(checkout, workspace, record.version, record.id, _because(record), say)
+    record.status, record.note = judged.result, judged.words
+    say(f"  {judged.words}")
 
 
 # Afterwards
@@ -462,7 +464,7 @@ def _words(error: Exception) -> str:
 
 def _tell(record: Record, outbox: Alerting) -> None:
     """Alert when a person should look; a promotion is worth a word too."""
-    if record.status == "finished":
+    if record.status in ("finished", "unchanged"):
         return
     severity: Any = "info" if record.status == "promoted" else "warning" if record.status == "refused" else "failure"
     title = f"Retraining {record.id}: {record.status}"

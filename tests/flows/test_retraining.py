@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 import yaml
 
-from flows import clones, publication, retraining
+from flows import clones, history, publication, retraining
 from flows.retraining import Order, Record, Skipped
 from pipelines.adapters.alerts import NullOutbox, Outbox
 from pipelines.errors import ParamsError, ResourceError
@@ -355,12 +355,35 @@ def test_the_verdict_of_the_gate_is_the_end_of_the_retraining_and_is_told(
     outcome = SimpleNamespace(moved=moved, already=already, words="Version 4: every rule was looked at.")
     asked = promoting(monkeypatch, outcome)
     one = record(version=4)
+    if already:
+        made_live(tmp_path, "retraining r, for drift")
     retraining._promote(tmp_path, tmp_path, one, silent)
     outbox = Outbox(tmp_path / "alerts")
     retraining._tell(one, outbox)
     assert asked == ["promote 4"]
     assert (one.status, one.note) == (status, "Version 4: every rule was looked at.")
     assert [alert.title for alert in outbox.alerts()] == [f"Retraining r: {status}"]
+
+
+def made_live(root: Path, why: str) -> None:
+    """The history says that version 4 went live for this reason."""
+    facts = {"id": why, "time": "2026-03-02T03:00:00+00:00", "who": "ops", "manifest_sha256": "", "verdict": ""}
+    entry = history.Entry(**facts, action="promote", from_version=3, to_version=4, why=why, verdict_sha256="")
+    history.append(root, entry)
+
+
+@pytest.mark.parametrize("why", ["retraining r-2, on schedule", "by hand"])
+def test_a_release_that_was_live_before_is_unchanged_which_is_no_refusal_and_no_alert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    words = "Version 4 is champion already."
+    promoting(monkeypatch, SimpleNamespace(moved=False, already=True, words=words))
+    made_live(tmp_path, why)
+    one = record(version=4)
+    retraining._promote(tmp_path, tmp_path, one, silent)
+    outbox = Outbox(tmp_path / "alerts")
+    retraining._tell(one, outbox)
+    assert (one.status, one.note, outbox.alerts()) == ("unchanged", words, [])
 
 
 def test_row_30_a_registry_that_does_not_answer_is_no_verdict_and_the_promotion_waits(
