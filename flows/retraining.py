@@ -362,6 +362,8 @@ def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: C
     found = accepted.files(source)
     seen = accepted.fingerprint(found, source)
     values = accepted.bring(found, source, workspace, _merged(workspace, checkout, record.profile))
+    if schema.parse(values).promotion != _params(checkout).promotion:
+        say("  the promotion of this commit and profile is not that of params.yaml in the checkout, whose gate counts")
     _write(workspace / "params.yaml", values)
     record.new_files, record.accepted = len(found), seen
     say(f"  workspace {workspace}, {len(found)} files of accepted data")

@@ -169,6 +169,20 @@ def lifecycle_that_ends_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list
     return commands
 
 
+def test_a_profile_that_wants_a_gate_of_its_own_is_told_that_it_has_none(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle_that_ends_with(143, monkeypatch)
+    (checkout / "profiles/loose.yaml").write_text("promotion: {min_examples: 1}\n")
+    said: list[str] = []
+    for profile in ("profiles/other.yaml", "profiles/loose.yaml"):
+        with pytest.raises(SystemExit):
+            retraining.run(checkout, Order(profile=profile), said.append, alerting=NullOutbox())
+    assert [line.strip() for line in said if "gate" in line] == [
+        "the promotion of this commit and profile is not that of params.yaml in the checkout, whose gate counts"
+    ]
+
+
 def test_from_a_stage_is_handed_to_the_lifecycle(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = lifecycle_that_ends_with(0, monkeypatch)
     retraining._lifecycle(checkout, checkout, record(start="tokenization"), None)
