@@ -70,7 +70,7 @@ def make(checkout: Path, folder: Path, commit: str) -> None:
     Raises:
         ArtifactError: when git fails.
     """
-    fresh = folder.with_name(f".{folder.name}.part")
+    fresh = _part(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.parent.mkdir(parents=True, exist_ok=True)
     git(checkout, "clone", "--quiet", "--no-checkout", "--no-tags", "--local", str(checkout), str(fresh))
@@ -79,6 +79,16 @@ def make(checkout: Path, folder: Path, commit: str) -> None:
     share_cache(checkout, fresh)
     workspaces.bring_own_data(checkout, fresh)
     fresh.rename(folder)
+
+
+def _part(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.part")
+
+
+def remove(folder: Path) -> None:
+    """Remove a clone, and what is left of one that was not finished; DVC's cache, which it shares, stays."""
+    for one in (folder, _part(folder)):
+        shutil.rmtree(one, ignore_errors=True)
 
 
 def share_cache(checkout: Path, folder: Path) -> None:

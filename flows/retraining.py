@@ -482,7 +482,7 @@ def _tell_again(record: Record, outbox: Alerting) -> None:
 
 
 def _tidy(checkout: Path, kept: int) -> None:
-    """Remove the workspaces of all but the newest retrainings; records and what is in the cache stay."""
+    """Remove the workspaces of all that have ended, however they did, but the newest; records and the cache stay."""
     over = [record for record in records(checkout) if record.status not in UNFINISHED]
     for record in over[:-kept]:
-        shutil.rmtree(folder(checkout, record), ignore_errors=True)
+        clones.remove(folder(checkout, record))

@@ -785,7 +785,8 @@ class Retraining(Section):
     attempts: Positive
     """A retraining that is killed goes on where it was, at most this many times in all."""
     kept: Positive
-    """Workspaces of finished retrainings that are kept; what they made is in DVC's cache."""
+    """Workspaces of ended retrainings, whatever came of them, that are kept, the newest ones; what they made is in
+    DVC's cache. One that is to go on keeps its workspace."""
     publish_retries: NotNegative
     """How often a push that fails is tried again, with a doubling wait that begins at a second."""
 

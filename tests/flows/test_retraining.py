@@ -332,6 +332,19 @@ def test_a_retraining_that_fails_makes_room_too(checkout: Path, monkeypatch: pyt
     assert [retraining.folder(checkout, one).exists() for one in records(checkout)] == [False] + [True] * kept
 
 
+def test_making_room_leaves_what_is_to_go_on_and_takes_half_made_clones(checkout: Path) -> None:
+    statuses = ["running", "not published", "failed", "refused", "given up", "promoted"]
+    for number, status in enumerate(statuses):
+        one = record(id=status, status=status, started=float(number))
+        retraining._save(checkout, one)
+        for name in (retraining.WORKSPACE, f".{retraining.WORKSPACE}.part"):
+            retraining.folder(checkout, one).with_name(name).mkdir()
+    retraining._tidy(checkout, 2)
+    left = {path.parent.name for path in (checkout / ".moteur/retrainings").glob("*/*workspace*")}
+    assert left == {"running", "not published", "given up", "promoted"}
+    assert len(records(checkout)) == len(statuses)
+
+
 def test_a_push_that_fails_is_tried_again_and_then_nothing_goes_live(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     tried = []
