@@ -15,6 +15,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.adapters import git
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, ParamsError
 
@@ -60,6 +61,7 @@ def someone(root: Path) -> str:
         said = subprocess.run(
             ["git", "config", "user.name"],  # noqa: S607  the user's git
             cwd=root,
+            env=git.environment(),
             capture_output=True,
             text=True,
             timeout=10,

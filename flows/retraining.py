@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from flows import accepted, clones, process, profiles, publication, services, supervision
 from pipelines import params as schema
-from pipelines.adapters import files, tracking
+from pipelines.adapters import files, git, tracking
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, MoteurError, ParamsError, ResourceError
@@ -325,13 +325,13 @@ def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[
     if evicted := clones.evict(workspace):
         say(f"  ended {evicted} processes of the attempt before")
     settings, grace = params.retraining, params.services.stop_seconds + MARGIN_SECONDS
-    retries = settings.publish_retries
+    patience = publication.Patience(retries=settings.publish_retries, seconds=settings.publish_minutes * 60)
     steps: dict[str, Callable[[], None]] = {
         "workspace": lambda: _prepare(checkout, record, settings, say),
         "lifecycle": lambda: _lifecycle(checkout, workspace, record, log(checkout, record) if aside else None, grace),
-        "push data": lambda: publication.push_data(workspace, retries, say),
+        "push data": lambda: publication.push_data(workspace, patience, say),
         "verify": lambda: publication.verify(workspace, say),
-        "push code": lambda: publication.push_code(checkout, workspace, record.id, retries, say),
+        "push code": lambda: publication.push_code(checkout, workspace, record.id, patience, say),
         "register": lambda: _register(checkout, workspace, record, say),
         "promote": lambda: _promote(checkout, workspace, record, say),
     }
@@ -416,7 +416,7 @@ def _last_line(path: Path) -> str:
 
 def environment(checkout: Path) -> dict[str, str]:
     """For the lifecycle: the checkout's MLflow, the Prefect of `moteur up` if it runs, and a flow run of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    kept = {name: value for name, value in git.environment().items() if not name.startswith("PREFECT__")}
     if "prefect" in (supervision.state(checkout) or {"services": {}})["services"]:
         kept.setdefault("PREFECT_API_URL", services.prefect_url(_params(checkout)))
     kept.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / State.MLFLOW_DATABASE}")

@@ -789,6 +789,8 @@ class Retraining(Section):
     DVC's cache. One that is to go on keeps its workspace."""
     publish_retries: NotNegative
     """How often a push that fails is tried again, with a doubling wait that begins at a second."""
+    publish_minutes: Rate
+    """A push that has not ended after this time (minutes) has failed."""
 
 
 class Schedule(Section):

@@ -10,11 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
+import psutil
 import pytest
 import yaml
 
-from flows import clones, history, publication, retraining
+from flows import clones, history, lifecycle, publication, retraining, workspaces
+from flows.publication import Patience
 from flows.retraining import Order, Record, Skipped
+from pipelines.adapters import lineage
 from pipelines.adapters.alerts import NullOutbox, Outbox
 from pipelines.errors import ParamsError, ResourceError
 from tests.flows import toy
@@ -442,10 +445,49 @@ def test_row_48_a_password_in_the_address_of_a_remote_is_said_to_nobody(
     clones.make(checkout, tmp_path / "clone", clones.head(checkout))
     said: list[str] = []
     with pytest.raises(publication.NotPublished) as caught:
-        publication.push_code(checkout, tmp_path / "clone", "r", 1, said.append)
+        publication.push_code(checkout, tmp_path / "clone", "r", Patience(retries=1, seconds=60), said.append)
     assert "127.0.0.1" in str(caught.value)
     assert "planted-s3cret" not in "\n".join([*said, str(caught.value)])
     assert "planted-s3cret" not in (tmp_path / "clone/.git/config").read_text()
+
+
+def test_a_push_that_hangs_has_failed_when_its_time_is_over_and_leaves_no_process(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.run_git(checkout, "remote", "add", "origin", "ssh://nowhere.invalid/code.git")
+    clones.make(checkout, tmp_path / "clone", clones.head(checkout))
+    hanging = tmp_path / "ssh"
+    hanging.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(hanging))
+    with pytest.raises(publication.NotPublished, match=r"git push failed in .*: it had not ended after 2 s"):
+        publication.push_code(checkout, tmp_path / "clone", "r", Patience(retries=0, seconds=2), silent)
+    pid = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_hook_of_git_does_not_send_us_to_another_repository(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    toy.run_git(tmp_path / "other", "init", "-q")
+    here = clones.head(checkout)
+    for name, value in {
+        "GIT_DIR": ".git",
+        "GIT_WORK_TREE": ".",
+        "GIT_INDEX_FILE": ".git/index",
+        "GIT_AUTHOR_DATE": "@1 +0000",
+    }.items():
+        monkeypatch.setenv(name, str(tmp_path / "other" / value) if value.startswith(".") else value)
+    assert clones.head(checkout) == lineage.code_version(checkout)["commit"] == here
+    assert "dvc.yaml" in set(workspaces._tracked(checkout))
+    clones.make(checkout, tmp_path / "clone", here)
+    (tmp_path / "clone/dvc.lock").write_text("stages: {}\n")
+    made = clones.commit(tmp_path / "clone", ("dvc.lock",), "made")
+    assert clones.git(tmp_path / "clone", "log", "-1", "--format=%H") == made
+    assert not clones.git(tmp_path / "clone", "log", "-1", "--format=%aI").startswith("1970")
+    assert not retraining.environment(checkout).keys() & {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
+    assert not lifecycle.environment("run").keys() & {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
 
 
 def test_row_12_a_torn_lock_file_of_a_killed_attempt_is_restored(checkout: Path, tmp_path: Path) -> None:
