@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import MoteurError
+from pipelines.errors import MoteurError, ParamsError
 
 app = typer.Typer(
     name="moteur",
@@ -57,7 +57,7 @@ def run(
     """
     from flows import run as running
 
-    raise typer.Exit(running.run(_enter(workspace, profile, var), start=start, force=force))
+    raise typer.Exit(running.run(_enter(workspace, profile, var, make=True), start=start, force=force))
 
 
 @app.command()
@@ -71,7 +71,7 @@ def plan(profile: Profile = None, workspace: Workspace = None, var: Variables = 
     """
     from flows import plan as planning
 
-    _enter(workspace, profile, var)
+    _enter(workspace, profile, var, make=True)
     planning.show()
 
 
@@ -433,17 +433,22 @@ def alerts(
         alerting.show(everything=everything)
 
 
-def _enter(workspace: Path | None, profile: Path | None = None, var: list[str] | None = None) -> Path:
-    """Settle the workspace, make it when a profile asks for one, and change into it."""
+def _enter(
+    workspace: Path | None, profile: Path | None = None, var: list[str] | None = None, *, make: bool = False
+) -> Path:
+    """Settle the workspace and change into it; with `make` one that is not there is made."""
     from flows import workspaces
 
     if var and profile is None:
         raise typer.BadParameter("--var fills in a profile: give --profile FILE too")
-    if profile is None and workspace is not None and workspaces.is_one(workspace):
-        root = workspace.resolve()
-    elif profile is None and workspace is None:
-        root = workspaces.find(Path.cwd())
+    if profile is None and (workspace is None or workspaces.is_one(workspace)):
+        root = workspace.resolve() if workspace else workspaces.find(Path.cwd())
         workspaces.adopt(root)
+    elif not make:
+        raise ParamsError(
+            f"--workspace {workspace} is neither a checkout nor a workspace (no dvc.yaml and params.yaml in it):"
+            f" `moteur run --workspace {workspace}` makes one"
+        )
     else:
         root = workspaces.make(Path.cwd(), workspace, profile, var or [])
     os.chdir(root)

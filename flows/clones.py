@@ -13,6 +13,7 @@ import psutil
 
 from flows import process, workspaces
 from pipelines.adapters import git as gits
+from pipelines.adapters import lineage
 from pipelines.adapters.alerts import environment_secrets
 from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, ParamsError
@@ -42,8 +43,13 @@ def head(checkout: Path) -> str:
     """The commit that a retraining is pinned to.
 
     Raises:
-        ParamsError: when the checkout has no commit.
+        ParamsError: when the checkout has no commit, or is a copy in which a profile runs.
     """
+    if (checkout / lineage.ORIGIN).exists():
+        raise ParamsError(
+            f"{checkout} is a workspace, a copy of a checkout: `moteur retrain` in the checkout, with --profile or"
+            " retraining.profile"
+        )
     try:
         return git(checkout, "rev-parse", "--verify", "HEAD")
     except (ArtifactError, FileNotFoundError):

@@ -797,7 +797,8 @@ class Schedule(Section):
     """What `moteur up` does by itself."""
 
     retraining: str | None
-    """Cron expression (minute hour day month weekday) in `timezone`; None: only drift or a person retrains."""
+    """Cron expression of five fields (minute hour day month weekday) in `timezone`; None: only drift or a person
+    retrains."""
     timezone: str
     """IANA name, for instance Europe/Zurich."""
     monitoring_minutes: Positive | None
@@ -805,13 +806,15 @@ class Schedule(Section):
     retrain_on_drift: bool
     """Whether drift starts a retraining; otherwise it only alerts."""
     cooldown_minutes: NotNegative
-    """Drift starts no retraining within this time of the start of the last one that drift started."""
+    """Drift starts no retraining within this time of the start of the last one that drift started; when it lasts, the
+    first look after that time starts one."""
     heartbeat_seconds: Annotated[int, Field(ge=30)]
-    """A flow says this often that it lives; Prefect takes no shorter time."""
-    lost_after_seconds: Annotated[int, Field(ge=10)]
-    """A flow that has been silent for so long is taken for dead and run again."""
+    """A flow says this often (seconds) that it lives; Prefect takes no shorter time."""
+    lost_after_seconds: Annotated[int, Field(ge=60)]
+    """A flow that has been silent for so long (seconds) is taken for dead, and a retraining goes on; at least twice
+    `heartbeat_seconds`."""
     pending_minutes: Positive
-    """A run that has been about to start for so long is given up."""
+    """A run that has been about to start for so long (minutes) is given up."""
 
     @model_validator(mode="after")
     def _can_be_kept(self) -> Self:
@@ -837,6 +840,8 @@ def _refuse_wrong_cron(expression: str) -> None:
     from cronsim import CronSim, CronSimError
 
     try:
+        if len(expression.split()) != 5:  # the seconds are the first of six to CronSim, and the last to Prefect
+            raise CronSimError("it has not five fields")
         next(CronSim(expression, datetime(2026, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
         raise ValueError(

@@ -152,6 +152,12 @@ def test_the_only_at_a_time_says_who_is_at_work(checkout: Path) -> None:
         pass
 
 
+def test_a_copy_in_which_a_profile_runs_is_not_retrained(checkout: Path) -> None:
+    copy = workspaces.prepare(checkout, checkout / ".moteur/workspaces/other", None)
+    with pytest.raises(ParamsError, match="is a workspace, a copy of a checkout: `moteur retrain` in the checkout"):
+        retraining.run(copy, Order(), silent, alerting=NullOutbox())
+
+
 def test_from_an_unknown_stage_is_refused_before_anything_is_made(checkout: Path) -> None:
     with pytest.raises(ParamsError, match="--from tokenisation: no such stage; the stages are ingestion"):
         retraining.run(checkout, Order(start="tokenisation"), silent)
