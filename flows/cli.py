@@ -406,6 +406,39 @@ def retrain(
 
 
 @app.command()
+def accept(
+    workspace: Workspace = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="corpus: what users sent. instructions: conversations with the answer.")
+    ] = "corpus",
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Take what the model wrote too: completions, instructions.")
+    ] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", help="Leave out, for good, what is older.")
+    ] = None,
+) -> None:
+    """Take what users sent, out of the request log, into data/accepted, where retrainings find it.
+
+    Each request is looked at once. Only what serving.log.text kept can be taken; what data_validation would reject,
+    what looks like a secret and what was taken before is left out. A table says how much, and why.
+
+    \b
+    Examples:
+      moteur accept
+      moteur accept --since 2026-03-03
+      moteur accept --kind instructions --answers
+    """
+    from flows import acceptance
+
+    if kind not in ("corpus", "instructions"):
+        raise typer.BadParameter(f"--kind is {kind!r}: give corpus or instructions")
+    acceptance.show(
+        _enter(workspace), kind="corpus" if kind == "corpus" else "instructions", answers=answers, since=since
+    )
+
+
+@app.command()
 def alerts(
     workspace: Workspace = None,
     test: Annotated[bool, typer.Option("--test", help="Send a test alert to every sink, now.")] = False,

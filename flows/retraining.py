@@ -1,9 +1,9 @@
 """`moteur retrain`: the lifecycle again, at a pinned commit, with new data, in its own workspace; then publication.
 
-One at a time. The user's checkout is only read. What a retraining is and how far it came stands in
-`.moteur/retrainings/<id>/record.json`, so that one that was killed is taken up by the next, inside the stage where it
-was, unless the commit or the accepted data have changed: then it is begun anew, after what was trained is published. A
-key that was seen before, or drift shortly after drift, starts nothing.
+One at a time. The user's checkout is only read, but for requests that `retraining.accept_requests` accepts. What a
+retraining is and how far it came stands in `.moteur/retrainings/<id>/record.json`, so that one that was killed is taken
+up by the next, inside the stage where it was, unless the commit or the accepted data have changed: then it is begun
+anew, after what was trained is published. A key that was seen before, or drift shortly after drift, starts nothing.
 """
 
 import dataclasses
@@ -114,7 +114,7 @@ def run(
     """Do what `order` asks for, or go on with what was killed; return the record, or why nothing was started.
 
     Args:
-        checkout: What is retrained; it is only read.
+        checkout: What is retrained.
         order: What somebody asks for.
         say: Told what goes on, a line at a time.
         wait: Wait while another retraining is under way.
@@ -358,6 +358,8 @@ def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: C
     if left := clones.left_out(checkout):
         say(f"  {left} files of the checkout are not committed as they are: they are left out")
     clones.make(checkout, workspace, record.commit)
+    if settings.accept_requests and record.reason in ("schedule", "drift"):
+        _accept_requests(checkout, say)
     source = checkout / settings.accepted
     found = accepted.files(source)
     seen = accepted.fingerprint(found, source)
@@ -367,6 +369,13 @@ def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: C
     _write(workspace / "params.yaml", values)
     record.new_files, record.accepted = len(found), seen
     say(f"  workspace {workspace}, {len(found)} files of accepted data")
+
+
+def _accept_requests(checkout: Path, say: Callable[[str], None]) -> None:
+    """By the params as they are now; what was taken stays accepted, whatever becomes of this retraining."""
+    from flows import acceptance
+
+    say(f"  {acceptance.take(checkout, _params(checkout)).words}")
 
 
 def _merged(workspace: Path, checkout: Path, profile: str | None) -> dict[str, Any]:

@@ -782,6 +782,9 @@ class Retraining(Section):
     """Overrides over params.yaml, a path in the checkout; None: params.yaml as it is."""
     accepted: str
     """Folder in the checkout with new data that people or rules accepted: see data/accepted/README.md."""
+    accept_requests: bool
+    """A retraining that schedule or drift starts first does `moteur accept`: what users sent since the last time
+    becomes accepted corpus, never what the model wrote. Needs serving.log.text."""
     attempts: Positive
     """A retraining that is killed goes on where it was, at most this many times in all."""
     kept: Positive
@@ -899,6 +902,15 @@ class Params(Section):
     retraining: Retraining
     schedule: Schedule
     services: Services
+
+    @model_validator(mode="after")
+    def _requests_that_are_accepted_are_kept(self) -> Self:
+        if self.retraining.accept_requests and not self.serving.log.text:
+            raise ValueError(
+                "retraining.accept_requests is true but serving.log.text is false, so that there is no text to accept:"
+                " set the second to true, or the first to false, in params.yaml"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lengths_fit_the_model(self) -> Self:

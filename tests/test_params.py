@@ -147,3 +147,9 @@ def test_more_answers_of_one_request_than_slots_are_refused_with_both_keys() -> 
 def test_a_schedule_with_seconds_is_refused_for_they_would_be_read_in_two_ways() -> None:
     assert "is no cron expression (it has not five fields)" in fault(schedule__retraining="0 0 3 * * 1")
     assert params.parse(changed(schedule__retraining="0 3 * * MON")).schedule.timezone == "UTC"
+
+
+def test_requests_cannot_be_accepted_when_the_log_keeps_no_text() -> None:
+    said = fault(retraining__accept_requests=True)
+    assert "retraining.accept_requests is true but serving.log.text is false" in said
+    assert params.parse(changed(retraining__accept_requests=True, serving__log__text=True)).retraining.accept_requests

@@ -27,6 +27,7 @@ COMMANDS = [
     "up",
     "down",
     "retrain",
+    "accept",
     "alerts",
 ]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}

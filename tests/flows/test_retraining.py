@@ -1,6 +1,7 @@
 """Retraining, for real over three toy stages: isolated, one at a time, resumed, published in order."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,13 @@ import psutil
 import pytest
 import yaml
 
-from flows import clones, history, lifecycle, publication, retraining, workspaces
+from flows import accepted, clones, history, lifecycle, publication, retraining, workspaces
 from flows.publication import Patience
 from flows.retraining import Order, Record, Skipped
-from pipelines.adapters import lineage
+from pipelines.adapters import lineage, rankings
 from pipelines.adapters.alerts import NullOutbox, Outbox
+from pipelines.adapters.requests import RequestLog
+from pipelines.artifacts import Artifact
 from pipelines.errors import ParamsError, ResourceError
 from tests.flows import toy
 
@@ -510,8 +513,6 @@ def test_row_12_a_torn_lock_file_of_a_killed_attempt_is_restored(checkout: Path,
 
 
 def test_what_lies_in_no_folder_of_accepted_data_is_named(tmp_path: Path) -> None:
-    from flows import accepted
-
     (tmp_path / "stories").mkdir()
     (tmp_path / "stories/a.txt").write_text("x")
     with pytest.raises(ParamsError, match=r"stories/a.txt is in no folder of accepted data"):
@@ -526,8 +527,6 @@ def accepted_data(folder: Path, *names: str) -> Path:
 
 
 def test_two_files_of_one_name_are_both_brought(tmp_path: Path) -> None:
-    from flows import accepted
-
     names = ["corpus/x.jsonl", "corpus/train/x.jsonl", "feedback/anna/week1.jsonl", "feedback/ben/week1.jsonl"]
     source = accepted_data(tmp_path / "accepted", *names)
     changed = accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
@@ -542,9 +541,41 @@ def test_two_files_of_one_name_are_both_brought(tmp_path: Path) -> None:
     assert uris == {"accepted/corpus/x.jsonl", "accepted/corpus/train/x.jsonl"}
 
 
-def test_two_accepted_files_that_would_become_one_are_named(tmp_path: Path) -> None:
-    from flows import accepted
+def test_accepted_feedback_is_read_as_feedback_by_people(tmp_path: Path) -> None:
+    source = tmp_path / "accepted"
+    (source / "feedback/anna").mkdir(parents=True)
+    line = {"id": "r1", "prompt": "p", "responses": ["a", "b"], "ranks": [1, 2], "annotator": "anna", "kind": "human"}
+    (source / "feedback/anna/week1.jsonl").write_text(json.dumps(line) + "\n")
+    accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
+    found = rankings.load(tmp_path / "w" / Artifact.FEEDBACK_BY_PEOPLE, max_bad_line_share=0.0)
+    assert [(one.prompt, one.annotator) for one in found.rankings] == [("p", "anna")]
+    (source / "feedback/scores.csv").write_text("p,4\n")
+    with pytest.raises(ParamsError, match=r"feedback/scores.csv would not be read: feedback is \*.jsonl"):
+        accepted.files(source)
 
+
+@pytest.mark.parametrize(("reason", "files"), [("schedule", 1), ("drift", 1), ("by hand", 0)])
+def test_what_users_sent_is_accepted_by_a_retraining_that_nobody_started_if_params_say_so(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, reason: retraining.Reason, files: int
+) -> None:
+    text = (checkout / "params.yaml").read_text()
+    text = text.replace("accept_requests: false", "accept_requests: true").replace("text: false", "text: true")
+    (checkout / "params.yaml").write_text(text)
+    log = RequestLog(checkout / ".moteur/requests", text=True, segment_bytes=1e6, segment_seconds=3600.0)
+    asked = {"id": "q", "time": "2026-03-02T03:00:00+00:00", "route": "completions"}
+    log.write(asked, prompt="Once a bear found a drum in the barn.", response="It was loud.")
+    lifecycle_that_ends_with(143, monkeypatch)
+    for _ in range(2):  # the second goes on with the first
+        with pytest.raises(SystemExit):
+            retraining.run(checkout, Order(reason=reason), silent, alerting=NullOutbox())
+    (one,) = records(checkout)
+    assert (one.new_files, one.attempts) == (files, 2)
+    taken = list((retraining.folder(checkout, one) / "data/sources/accepted/corpus").glob("requests-*.jsonl"))
+    assert len(taken) == files
+    assert all("a drum" in path.read_text() and "loud" not in path.read_text() for path in taken)
+
+
+def test_two_accepted_files_that_would_become_one_are_named(tmp_path: Path) -> None:
     source = accepted_data(tmp_path / "accepted", "feedback/anna-1.jsonl", "feedback/anna/1.jsonl")
     with pytest.raises(ParamsError, match=r"feedback/anna-1.jsonl would take the place of .*/feedback/anna/1.jsonl"):
         accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
