@@ -15,6 +15,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.adapters import git
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, ParamsError
 
@@ -60,6 +61,7 @@ def someone(root: Path) -> str:
         said = subprocess.run(
             ["git", "config", "user.name"],  # noqa: S607  the user's git
             cwd=root,
+            env=git.environment(),
             capture_output=True,
             text=True,
             timeout=10,
@@ -177,8 +179,8 @@ FORMATS = ("%d %B %Y", "%d %b %Y", "%B %d %Y", "%b %d %Y", "%d.%m.%Y")
 YEARLESS = ("%d %B", "%d %b", "%B %d", "%b %d")
 
 
-def period(text: str, today: date) -> tuple[datetime, datetime]:
-    """The day or moment that `text` means, in the time zone of this machine, as [start, end).
+def period(text: str, today: date, option: str = "--at") -> tuple[datetime, datetime]:
+    """The day or moment that `text`, given by `option`, means, in the time zone of this machine, as [start, end).
 
     Reads 2026-03-03, 2026-03-03T14:05 (with or without a zone), 3 March 2026, 3.3.2026, and 3 March: the last one that
     has been.
@@ -193,7 +195,7 @@ def period(text: str, today: date) -> tuple[datetime, datetime]:
     try:
         moment = datetime.fromisoformat(words)
     except ValueError:
-        raise ParamsError(f"--at {text}: give a day (2026-03-03, 3 March) or a moment (2026-03-03T14:05)") from None
+        raise ParamsError(f"{option} {text}: give a day (2026-03-03, 3 March) or a moment (2026-03-03T14:05)") from None
     moment = moment if moment.tzinfo else moment.astimezone()
     return moment, moment
 

@@ -53,13 +53,15 @@ class Outcome:
 def register(root: Path, *, source: Path | None = None, say: Say = print) -> Version:
     """Copy the release of the workspace `source` into the registry of `root`, with lineage and exam, as the challenger.
 
+    The exam is drawn from the data of `source`, and is as large as the `promotion` of `root` wants it.
+
     Raises:
         ArtifactError: when the release, or anything that DVC recorded about it, is not what it was.
         DataError: when the workspace has no exam to draw.
         ResourceError: when MLflow does not answer.
     """
     place = source or root
-    params = _params(place)
+    settings = _params(root).promotion  # what is judged does not set how it is judged
     bad = [finding for finding in verification.workspace(place) if finding.bad]
     if bad:
         raise ArtifactError(
@@ -69,7 +71,6 @@ def register(root: Path, *, source: Path | None = None, say: Say = print) -> Ver
     found = open_registry(root=root)
     with TemporaryDirectory(prefix="moteur-exam-") as scratch:
         exam = Path(scratch) / exams.NAME
-        settings = params.promotion
         exams.draw(
             place / Artifact.VALIDATED,
             exam,

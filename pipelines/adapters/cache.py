@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters import git
 from pipelines.errors import ArtifactError
 
 
@@ -192,5 +193,5 @@ def _remotes(root: Path) -> bool:
 
 def _fetch(root: Path, stage: str) -> None:
     subprocess.run(  # noqa: S603  DVC of this environment
-        [sys.executable, "-m", "dvc", "fetch", stage], cwd=root, capture_output=True, check=False
+        [sys.executable, "-m", "dvc", "fetch", stage], cwd=root, env=git.environment(), capture_output=True, check=False
     )
