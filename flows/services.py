@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters import device
+from pipelines.adapters import device, orchestrator
 from pipelines.artifacts import State
 from pipelines.params import Params
 
@@ -71,6 +71,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
         "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        **orchestrator.PATIENCE,
         **device.MACHINE,
     }
     given = {name: os.environ[name] for name in ours if os.environ.get(name)}
