@@ -92,6 +92,7 @@ def planned(params: Params, root: Path) -> list[Service]:
         services.append(_mlflow(params, root))
     services.append(_serving(params))
     services.append(Service(name="alerts", command=(*PYTHON, "flows.alerts"), grace_seconds=5))
+    services.append(Service(name="probation", command=(*PYTHON, "flows.probation"), needs=("mlflow",)))
     services.append(_runner(params))
     return services
 

@@ -16,6 +16,8 @@ from pipelines.errors import ResourceError
 
 DRIFT = "moteur.drift"
 """Name of the event that starts a retraining."""
+ROLLBACK = "moteur.rollback"
+"""Name of the event that a champion was rolled back without a person; it starts nothing."""
 RESOURCE = "moteur.champion"
 """The resource of our events."""
 NAMES = {"retrain": "retrain/retrain", "monitor": "monitor/monitor"}

@@ -171,6 +171,12 @@ def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[di
                 yield record
 
 
+def latest(folder: Path) -> Iterator[dict[str, Any]]:
+    """All records, the newest first; what is not asked for is not read."""
+    for path in reversed(segments(folder)):
+        yield from reversed(list(_records(path)))
+
+
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     return (record for record in _lines(path) if record is not None)
 

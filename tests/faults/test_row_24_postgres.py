@@ -85,7 +85,7 @@ def answers(team: Team) -> bool:
 def test_servers_of_the_users_own_are_not_started_again_and_their_champion_is_served(team: Team) -> None:
     state = supervision.state(team.root)
     assert state is not None
-    assert set(state["services"]) == {"serving", "alerts", "runner"}
+    assert set(state["services"]) == {"serving", "alerts", "probation", "runner"}
     assert not (team.root / ".moteur/mlflow.db").exists()
     found = registry.open_registry(root=team.root)
     assert found.uri == team.mlflow_uri
