@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from flows import figures, graph, ledger, process, report
-from pipelines.adapters import git, lineage, tracking
+from pipelines.adapters import git, lineage, orchestrator, tracking
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError
 
@@ -119,6 +119,9 @@ def _settle_prefect() -> None:
     if "PREFECT_API_URL" not in os.environ:
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
+    else:
+        for name, value in orchestrator.PATIENCE.items():
+            os.environ.setdefault(name, value)
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
 

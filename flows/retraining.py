@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from flows import accepted, clones, process, profiles, publication, services, supervision
+from flows import accepted, clones, history, process, profiles, publication, services, supervision
 from pipelines import params as schema
 from pipelines.adapters import files, git, tracking
 from pipelines.adapters.alerts import Alerting, Outbox
@@ -221,7 +221,9 @@ def _admit(
         _end(checkout, last, "given up", f"it ended {last.attempts} times without a result: {last.note or 'killed'}")
         _tell(last, outbox)
         last = None
-    if why := _why_not(order, before, last, params.schedule.cooldown_minutes * 60, time.time()):
+    went_back = max((one.moment.timestamp() for one in history.read(checkout) if one.action == "rollback"), default=0.0)
+    cooldown = params.schedule.cooldown_minutes * 60
+    if why := _why_not(order, before, last, cooldown, time.time(), went_back=went_back):
         return Skipped(why=why)
     profile = order.profile if order.profile is not None else params.retraining.profile
     if last and (order.reason == "resume" or _is_the_same(checkout, order, profile, last, params.retraining)):
@@ -242,8 +244,13 @@ def _is_the_same(checkout: Path, order: Order, profile: str | None, last: Record
     return "workspace" not in last.done or accepted.fingerprint(accepted.files(source), source) == last.accepted
 
 
-def _why_not(order: Order, before: list[Record], last: Record | None, cooldown: float, now: float) -> str:
-    """Why `order` starts nothing; empty when it may. `last` is the one that was killed; times are in seconds."""
+def _why_not(
+    order: Order, before: list[Record], last: Record | None, cooldown: float, now: float, *, went_back: float = 0.0
+) -> str:
+    """Why `order` starts nothing; empty when it may.
+
+    `last` is the one that was killed, `went_back` when a champion was last rolled back; times are in seconds.
+    """
     if order.key and any(order.key in record.keys for record in before):
         return f"{order.key} has had its retraining"
     if order.reason == "resume" and last is None:
@@ -254,6 +261,11 @@ def _why_not(order: Order, before: list[Record], last: Record | None, cooldown: 
             ago = (now - ours[-1].started) / 60
             return (
                 f"drift started {ours[-1].id} {ago:.0f} minutes ago, and schedule.cooldown_minutes is {cooldown / 60:g}"
+            )
+        if 0 <= now - went_back < cooldown:
+            ago = (now - went_back) / 60
+            return (
+                f"a champion was rolled back {ago:.0f} minutes ago, and schedule.cooldown_minutes is {cooldown / 60:g}"
             )
     return ""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters import device
+from pipelines.adapters import device, orchestrator
 from pipelines.artifacts import State
 from pipelines.errors import ParamsError
 from pipelines.params import Params
@@ -72,6 +72,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
         "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        **orchestrator.PATIENCE,
         **device.MACHINE,
     }
     given = {name: os.environ[name] for name in ours if os.environ.get(name)}
@@ -92,6 +93,7 @@ def planned(params: Params, root: Path) -> list[Service]:
         services.append(_mlflow(params, root))
     services.append(_serving(params))
     services.append(Service(name="alerts", command=(*PYTHON, "flows.alerts"), grace_seconds=5))
+    services.append(Service(name="probation", command=(*PYTHON, "flows.probation"), needs=("mlflow",)))
     services.append(_runner(params))
     return services
 

@@ -796,6 +796,25 @@ class Retraining(Section):
     """A push that has not ended after this time (minutes) has failed."""
 
 
+class Probation(Section):
+    """How a new champion is watched, and when the one before it is taken back without a person."""
+
+    minutes: NotNegative
+    """After its promotion; 0: never."""
+    poll_seconds: Annotated[float, Field(gt=0, le=30)]
+    """How often it is looked at."""
+    requests: Annotated[int, Field(ge=10)]
+    """It is judged by so many requests, its last ones, and not before it has had them."""
+    max_error_share: Share
+    """More of them failed, and more than before it: it goes back."""
+    max_poor_share: Share
+    """More answers are empty or loops than before it, by more than this: it goes back."""
+    max_slowdown: Annotated[float, Field(gt=1)]
+    """The slowest tenth takes so many times as long as before it: it goes back."""
+    slow_seconds: Rate
+    """What takes no longer than this is never slow."""
+
+
 class Schedule(Section):
     """What `moteur up` does by itself."""
 
@@ -900,6 +919,7 @@ class Params(Section):
     drift: Drift
     alerts: Alerts
     retraining: Retraining
+    probation: Probation
     schedule: Schedule
     services: Services
 

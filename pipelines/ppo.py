@@ -18,7 +18,7 @@ from pipelines.core.learning.policy_optimisation import Learner, Step
 from pipelines.core.learning.rollouts import Measured, Prompt
 from pipelines.core.text.prompts import user_text
 from pipelines.core.world.gold import gold_score
-from pipelines.errors import DataError, Preempted
+from pipelines.errors import DataError, Preempted, TrainingError
 from pipelines.params import Params
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CURVE = ("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished")
 FEWEST_PROMPTS = 2
+DEAD_SPREAD = 1e-6
+"""Rewards that differ by less than this part of their size differ by rounding."""
 
 INPUTS = (Artifact.VALIDATED, Artifact.SFT, Artifact.REWARD)
 
@@ -114,6 +116,7 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         seed=params.seed,
     )
     before = compare(reference)
+    _refuse_dead_reward(before.rewards)
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
     with Checkpoints.opened("ppo", sections, [path.path for path in INPUTS]) as store:
         steps = _learn(learner, store, params, tracker)
@@ -130,6 +133,16 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         stopped_early=fell_back or len(steps) < settings.iterations,
         seed=params.seed,
     )
+
+
+def _refuse_dead_reward(rewards: Sequence[float]) -> None:
+    """Raises TrainingError when all rewards are the same but for rounding."""
+    if max(rewards) - min(rewards) <= DEAD_SPREAD * max(1.0, abs(rewards[0])):
+        raise TrainingError(
+            f"The reward model gives {rewards[0]:.4g} to all {len(rewards)} responses of the instruction model: what"
+            " tells nothing apart teaches nothing. Look at reports/reward_modeling.json, correct the preferences or the"
+            " section reward_modeling of params.yaml, and run again."
+        )
 
 
 def load_task(split: datasets.Split, params: Params, tokenizer: "PreTrainedTokenizerBase", room: int) -> Task:

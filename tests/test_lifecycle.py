@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from pipelines.artifacts import Artifact
+from tests import offline
 from tests.flows import toy
 from tests.flows.examples import ROOT
 
@@ -23,6 +25,14 @@ STAGES = [
     "ingestion", "data_validation", "tokenization", "pretraining", "finetuning", "feedback", "reward_modeling", "ppo",
     "evaluation", "compression", "deployment",
 ]  # fmt: skip
+
+TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+"""What keeps the libraries of the stages silent; our processes set it, whatever the user's shell says."""
 
 
 def checkout(folder: Path) -> Path:
@@ -43,11 +53,45 @@ def reports(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The workspace after `moteur run --profile profiles/smoke.yaml`, and what was printed."""
-    root = checkout(tmp_path_factory.mktemp("one") / "checkout")
-    done = toy.moteur(root, "run", "--profile", "profiles/smoke.yaml")
+    """The workspace after `moteur run --profile profiles/smoke.yaml`, and what was printed.
+
+    Where the machine allows it, without a network.
+    """
+    folder = tmp_path_factory.mktemp("one")
+    root = checkout(folder / "checkout")
+    command = toy.command("run", "--profile", "profiles/smoke.yaml")
+    environment = {name: value for name, value in toy.environment().items() if name not in TELEMETRY}
+    done = offline.run(command, cwd=root, environment=environment, folder=folder / "watched", cut=offline.possible())
     assert done.returncode == 0, done.stdout + done.stderr
     return root / ".moteur/workspaces/smoke", done.stdout
+
+
+def test_row_50_without_a_network_the_lifecycle_is_whole_and_no_process_wants_to_reach_anybody(
+    smoke: tuple[Path, str],
+) -> None:
+    found = offline.seen(smoke[0].parents[3] / "watched")
+    assert [entry for entry in found if "wants" in entry] == []
+    ends = [entry for entry in found if "environment" in entry]
+    assert {word for entry in ends for word in entry["command"] if word.startswith("pipelines.")} >= {
+        f"pipelines.{stage}" for stage in STAGES
+    }
+    for entry in ends:
+        if any(word.startswith("pipelines.") and word.split(".")[1] in STAGES for word in entry["command"]):
+            assert {name: entry["environment"].get(name) for name in TELEMETRY} == TELEMETRY, entry["command"]
+    if not offline.possible():
+        pytest.skip("this machine does not let us take the network away (unshare --net): nothing was reached anyway")
+
+
+def test_row_50_whoever_wants_to_reach_somebody_is_noticed(tmp_path: Path) -> None:
+    reach = "import socket\ntry: socket.create_connection(('{}', 80), 1)\nexcept OSError: pass"
+    for name, host in (("name", "example.org"), ("number", "192.0.2.1"), ("here", "127.0.0.1")):
+        command = [sys.executable, "-c", reach.format(host)]
+        offline.run(
+            command, cwd=tmp_path, environment=toy.environment(), folder=tmp_path / name, cut=offline.possible()
+        )
+    wanted = {name: {entry["wants"] for entry in offline.seen(tmp_path / name) if "wants" in entry}
+              for name in ("name", "number", "here")}  # fmt: skip
+    assert wanted == {"name": {"example.org"}, "number": {"192.0.2.1", "192.0.2.1:80"}, "here": set()}
 
 
 def test_every_stage_makes_its_report_with_finite_figures(smoke: tuple[Path, str]) -> None:

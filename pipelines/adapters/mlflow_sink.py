@@ -27,8 +27,8 @@ EXPERIMENT = "moteur"
 OFFSET, RUN, STAGE, ATTEMPT = "moteur.offset", "moteur.run", "moteur.stage", "moteur.attempt"
 MAX_METRICS, MAX_PARAMS, MAX_TAGS = 1000, 90, 90
 """Of one log_batch call; MLflow refuses more than 1000, 100 and 100."""
-MAX_PARAM_CHARACTERS = 500
-"""Longer values are cut; the whole is in the artifact params.json."""
+MAX_PARAM_NAME, MAX_PARAM_CHARACTERS = 250, 500
+"""Longer names and values are cut; the whole is in the artifact params.json."""
 EVERY_SECONDS = 5.0
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}
 
@@ -181,12 +181,16 @@ class Sink:
                 self._end(values, run, name, batch, moment)
 
     def _params(self, values: Mapping[str, Any], run: str, batch: Batch) -> None:
+        """Send what MLflow takes: it refuses long values, odd or long names, and a second value for a name."""
         from mlflow.entities import Param
 
-        flat = dict(flatten(values))
-        if len(flat) > MAX_PARAMS or any(len(text) > MAX_PARAM_CHARACTERS for text in flat.values()):
+        flat = list(flatten(values))
+        fitting = dict(self._client.get_run(run).data.params)
+        for key, text in flat:
+            fitting.setdefault(_tag_key(key)[:MAX_PARAM_NAME], text[:MAX_PARAM_CHARACTERS])
+        if len(flat) > MAX_PARAMS or any(fitting.get(key) != text for key, text in flat):
             self._client.log_dict(run, dict(values), "params.json")
-        entries = [Param(key, text[:MAX_PARAM_CHARACTERS]) for key, text in flat.items()]
+        entries = [Param(key, text) for key, text in fitting.items()]
         for start in range(0, len(entries), MAX_PARAMS):
             self._client.log_batch(run, params=entries[start : start + MAX_PARAMS])
         batch.params += entries[:1]

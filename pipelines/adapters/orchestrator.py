@@ -16,12 +16,15 @@ from pipelines.errors import ResourceError
 
 DRIFT = "moteur.drift"
 """Name of the event that starts a retraining."""
+ROLLBACK = "moteur.rollback"
+"""Name of the event that a champion was rolled back without a person; it starts nothing."""
 RESOURCE = "moteur.champion"
 """The resource of our events."""
 NAMES = {"retrain": "retrain/retrain", "monitor": "monitor/monitor"}
 """Our deployments, as Prefect has them: flow/deployment."""
 
-
+PATIENCE = {"PREFECT_CLIENT_MAX_RETRIES": "7", "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
+"""For Prefect's client: it tries again for four minutes, also where the server, its database gone, answers 500."""
 BUSY = (429, 503)
 """What the server answers when it asks to be asked again: on SQLite, whenever two write at the same time."""
 BUSY_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)

@@ -182,6 +182,12 @@ def beyond(folder: Path, known: Mapping[str, int]) -> Iterator[tuple[str, dict[s
             yield path.name, record
 
 
+def latest(folder: Path) -> Iterator[dict[str, Any]]:
+    """All records, the newest first; what is not asked for is not read."""
+    for path in reversed(segments(folder)):
+        yield from reversed(list(_records(path)))
+
+
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     return (record for record in _lines(path) if record is not None)
 

@@ -6,8 +6,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -22,24 +21,10 @@ from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.orchestrator import DRIFT, NAMES, Server
 from pipelines.errors import MoteurError, ResourceError
 from tests.flows import toy
+from tests.servers import free_port, until
 
 RETRAIN = NAMES["retrain"]
 ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
-
-
-def until(found: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
-    """Poll until `found` gives something."""
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"{what}: it did not happen"
-        time.sleep(0.1)
-    return value
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

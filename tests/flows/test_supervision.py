@@ -244,11 +244,11 @@ def test_servers_of_the_users_own_are_used_and_not_started(monkeypatch: pytest.M
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ours = [service.name for service in services.planned(params, tmp_path)]
-    assert [name for name in ours if name != "serving"] == ["prefect", "mlflow", "alerts", "runner"]
+    assert [name for name in ours if name != "serving"] == ["prefect", "mlflow", "alerts", "probation", "runner"]
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example:4200/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://u:p@db/mlflow")
     theirs = [service.name for service in services.planned(params, tmp_path)]
-    assert [name for name in theirs if name != "serving"] == ["alerts", "runner"]
+    assert [name for name in theirs if name != "serving"] == ["alerts", "probation", "runner"]
     given = services.environment(params, tmp_path)
     assert given["PREFECT_API_URL"] == "http://prefect.example:4200/api"
     assert given["MLFLOW_TRACKING_URI"] == "postgresql://u:p@db/mlflow"

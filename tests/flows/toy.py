@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pipelines import stage
 from pipelines.artifacts import Artifact
-from pipelines.errors import DataError
+from pipelines.errors import DataError, TrainingError
 
 NAME, READS, WRITES = {spec!r}
 
@@ -33,6 +33,8 @@ def main(params, tracker):
     if behaviour[0] == NAME:
         if behaviour[1] == "fail":
             raise DataError("data/sources/a.txt:3 is not UTF-8: save it as UTF-8")
+        if behaviour[1] == "diverge":
+            raise TrainingError("The loss is nan at step 3: lower ppo.learning_rate (now 1) in params.yaml.")
         if behaviour[1] == "crash":
             raise KeyError("a bug")
         if behaviour[1] == "die":

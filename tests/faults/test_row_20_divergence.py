@@ -1,0 +1,146 @@
+"""Row 20: a loss that is no number, a loss that jumps, a dead reward: it stops or goes back, and registers nothing."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import retraining
+from pipelines import ppo, pretraining, tokenization
+from pipelines.adapters import registry
+from pipelines.adapters.alerts import Outbox
+from pipelines.adapters.checkpoints import Checkpoints
+from pipelines.adapters.tracking import NullTracker
+from pipelines.artifacts import Artifact
+from pipelines.core.learning import rewards, training
+from pipelines.core.world.corpus import TalesSource, instruction_records
+from pipelines.errors import TrainingError
+from tests import fixtures
+from tests.flows import toy
+from tests.learning import params, reward_model, write_model, write_validated
+
+MODEL = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64, "context": 512}
+SETTINGS = {
+    "context": 32,
+    "batch_size": 8,
+    "max_tokens": 40 * 256,
+    "learning_rate": 0.01,
+    "evaluate_every": 10,
+    "validation_tokens": 1000,
+    "checkpoint_every": 15,
+}
+BAD_STEP = 20
+PPO = {"iterations": 2, "prompts_per_iteration": 16, "minibatch_size": 8, "max_new_tokens": 6, "evaluation_prompts": 12}
+
+
+@pytest.fixture(scope="module")
+def tokenized(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenized")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        fixtures.write_records(Artifact.VALIDATED.path, stories=300)
+        tokenization.main(params(tokenization={"vocab_size": 400, "audit_samples": 10}), NullTracker())
+    return folder
+
+
+@pytest.fixture
+def workspace(tokenized, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(tokenized / "data")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/tokenizer").symlink_to(tokenized / "models/tokenizer")
+    return tmp_path
+
+
+def pretrain() -> pretraining.PretrainingReport:
+    return pretraining.main(params(model=MODEL, pretraining=SETTINGS), NullTracker())
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, how: Callable[[Any], Any]) -> None:
+    """Let the loss of step `BAD_STEP`, and of each after it, be what `how` makes of it."""
+    real, seen = training.next_token_loss, []
+
+    def loss(*arguments: Any, **named: Any) -> Any:
+        value = real(*arguments, **named)
+        if named.get("sum_up"):  # it measures, and does not train
+            return value
+        seen.append(value)
+        return how(value) if len(seen) >= BAD_STEP else value
+
+    monkeypatch.setattr(training, "next_token_loss", loss)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_row_20_a_loss_that_is_no_number_ends_the_stage_and_what_was_good_is_gone_on_with(
+    workspace, monkeypatch, number
+):
+    expected = pretrain()
+    weights = (Artifact.BASE.path / "model.safetensors").read_bytes()
+    for path in Artifact.BASE.path.iterdir():
+        path.unlink()
+    with monkeypatch.context() as patched:
+        spoil(patched, lambda value: value * number)
+        with pytest.raises(TrainingError, match=rf"at step {BAD_STEP}: lower pretraining\.learning_rate"):
+            pretrain()
+    assert not (Artifact.BASE.path / "model.safetensors").exists()
+    steps = []
+    latest = Checkpoints.latest
+    monkeypatch.setattr(Checkpoints, "latest", lambda self: steps.append(latest(self)) or steps[-1])
+    assert pretrain() == expected
+    assert steps[0].step == 15
+    assert (Artifact.BASE.path / "model.safetensors").read_bytes() == weights
+
+
+def test_row_20_after_a_loss_that_jumps_the_weights_from_before_are_saved(workspace, monkeypatch):
+    spoil(monkeypatch, lambda value: -value)  # from here on it learns what is wrong
+    report = pretrain()
+    assert 10 <= report.best_step <= BAD_STEP
+    assert report.val_bits_per_byte < 2.0
+
+
+@pytest.fixture
+def aligned(tmp_path, monkeypatch):
+    """What PPO reads."""
+    monkeypatch.chdir(tmp_path)
+    tales = {
+        split: [asdict(record) for record in instruction_records(TalesSource(), split, count)]
+        for split, count in (("train", 60), ("valid", 40))
+    }
+    tokenizer = fixtures.tiny_tokenizer([record["completion"] for record in tales["train"]])
+    model = fixtures.tiny_model(tokenizer, context=512)
+    write_model(Path("models/sft"), model, tokenizer)
+    write_model(Path("models/reward"), reward_model(model), tokenizer)
+    write_validated(Path("data/validated"), instructions=tales)
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (lambda count: [0.25] * count, "The reward model gives 0.25 to all 12 responses"),
+        (lambda count: [1e4 + 1e-4 * number for number in range(count)], r"gives 1e\+04 to all 12 responses"),
+        (lambda count: [float("nan")] * count, r"PPO diverged at iteration 1 .* lower ppo\.learning_rate"),
+    ],
+)
+def test_row_20_a_reward_that_is_dead_or_no_number_ends_ppo_without_a_policy(aligned, monkeypatch, score, words):
+    monkeypatch.setattr(rewards, "score", lambda _model, _tokenizer, _prompts, texts: score(len(texts)))
+    with pytest.raises(TrainingError, match=words):
+        ppo.main(params(ppo=PPO), NullTracker())
+    assert not Artifact.POLICY.path.exists()
+
+
+def test_row_20_a_retraining_that_diverges_is_over_with_an_alert_and_registers_nothing(tmp_path, database):
+    root = toy.make(tmp_path / "checkout", database=database)
+    (root / "behaviour").write_text("data_validation diverge")
+    toy.run_git(root, "add", "-A")
+    toy.run_git(root, "commit", "-qm", "A stage that diverges")
+    done = toy.moteur(root, "retrain")
+    assert done.returncode == TrainingError.exit_code == 6
+    (record,) = retraining.records(root)
+    assert (record.status, record.done, record.version) == ("failed", ["workspace"], None)
+    (alert,) = Outbox(root / ".moteur/alerts").open()
+    assert alert.title == f"Retraining {record.id}: failed"
+    assert registry.open_registry(root=root).versions() == []
+    again = retraining.run(root, retraining.Order(reason="resume"), lambda _: None)
+    assert again == retraining.Skipped(why="no retraining was interrupted")
