@@ -24,6 +24,11 @@ Action = Literal["promote", "refuse", "rollback", "revert"]
 LIVE: tuple[Action, ...] = ("promote", "rollback")
 """Actions after which `to_version` is live."""
 
+RESTORE = (
+    "restore the file from a backup; without one, move it aside, and `moteur rollback --to VERSION` with the champion's"
+    " number begins a new one"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -120,16 +125,28 @@ def _lines(root: Path) -> Iterator[tuple[bytes, Entry]]:
             continue
 
 
-def faults(root: Path) -> list[str]:
-    """Where the chain of lines is broken, a sentence each."""
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something because of which the records of who is champion cannot be believed."""
+
+    bad: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.bad}: {self.remedy}"
+
+
+def faults(root: Path) -> list[Fault]:
+    """Where the chain of lines is broken."""
     found, before = [], b""
     for number, (line, entry) in enumerate(_lines(root), 1):
         expected = hashlib.sha256(before).hexdigest() if number > 1 else ""
         if entry.before != expected:
-            found.append(
+            bad = (
                 f"{PATH}: what stood before the entry of {entry.time} ({entry.action} {entry.to_version}) was changed"
-                " or taken out: restore the file from a backup"
+                " or taken out"
             )
+            found.append(Fault(bad=bad, remedy=RESTORE))
         before = line
     return found
 

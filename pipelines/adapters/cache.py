@@ -123,6 +123,16 @@ def _members(objects: Path, item: Item) -> Iterator[Item]:
             yield Item(stage=item.stage, path=f"{item.path}/{entry['relpath']}", md5=entry["md5"])
 
 
+def folders(root: Path) -> Iterator[dict[str, Path]]:
+    """Every folder that the cache holds, of this run or an earlier one: name in the folder -> object; not hashed."""
+    objects = folder(root)
+    for file in sorted(objects.glob("*/*.dir")):
+        try:
+            yield {str(entry["relpath"]): _place(objects, entry["md5"]) for entry in json.loads(file.read_bytes())}
+        except (OSError, ValueError, LookupError, TypeError):  # a list that has rotted, which `check` names
+            continue
+
+
 def _md5(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -258,6 +258,36 @@ def test_row_33_a_new_champion_that_cannot_be_loaded_is_taken_back(first, forks,
     assert not journal.exists()
 
 
+def test_row_33_where_neither_the_new_nor_the_old_champion_loads_a_rollback_still_takes_a_third(
+    second, forks, tmp_path
+):
+    for write in itertools.count(7):
+        scene = second.copy(tmp_path / f"{write}")
+        assert forks.do(scene.job("promote", version=3, kill_before=write)) == [KILLED]
+        if (scene.root / succession.JOURNAL).exists() and after(scene)["champion"] == 3:
+            break
+    _swap_manifest(scene, 2)
+    _swap_manifest(scene, 3)
+    assert forks.do(scene.job("rollback")) == [0]
+    assert after(scene) == {"champion": 1}
+    assert moves(scene)[2:] == [("revert", 3), ("rollback", 1)]
+    assert not (scene.root / succession.JOURNAL).exists()
+
+
+def test_row_33_a_move_is_taken_back_though_the_old_champion_was_deleted_meanwhile(first, tmp_path):
+    scene = first.copy(tmp_path / "root")
+    event = succession.entry(scene.found.version(2), "promote", champion=1, who="ops", why="")
+    steps = (succession.Step(alias="previous_champion", version=1), succession.Step(alias="champion", version=2))
+    move = succession.Move(entry=event, before={"champion": 1}, steps=steps)
+    succession.files.write_json(scene.root / succession.JOURNAL, succession._written(move))
+    scene.found.set_alias("champion", 2)
+    scene.found._client.delete_model_version("moteur", "1")
+    _swap_manifest(scene, 2)
+    with succession.holding(scene.root):
+        assert succession.recover(scene.found, scene.root)
+    assert after(scene) == {}
+
+
 def _swap_manifest(scene: Scene, number: int) -> None:
     """As if the files of a version, which other tests share, had been swapped."""
     client = scene.found._client
