@@ -193,3 +193,29 @@ def test_a_verdict_may_not_be_replaced_where_there_is_no_exam(root, found):
     assert promote(root, 2).already
     another(root)
     assert promote(root).moved
+
+
+@pytest.mark.parametrize("lost", ["an entry", "the head", "both files"])
+def test_a_history_that_lost_something_stops_promotions_until_it_is_mended(root, found, lost):
+    another(root)
+    assert promote(root).version == 2
+    path, head = root / history.PATH, root / history.HEAD
+    lines = path.read_text().splitlines(keepends=True)
+    if lost == "an entry":
+        path.write_text(lines[0])
+        assert "history.jsonl: the last 1 of 2 entries is missing" in bad(found, root)[0]
+    elif lost == "the head":
+        head.unlink()
+        assert "history.head.json is missing or torn" in bad(found, root)[0]
+    else:
+        path.unlink()
+        head.unlink()
+        assert bad(found, root)[0].startswith("the history says that version None is live, the registry says 2 ")
+    another(root, "the next")
+    assert not promote(root).moved
+    if lost == "an entry":  # without a backup
+        path.unlink()
+        head.unlink()
+    assert promotion.rollback(root, to=2).words == "Version 2 is champion, and the history says so now."
+    assert bad(found, root) == []
+    assert promote(root, 3).moved
