@@ -41,7 +41,7 @@ def dvc(root: Path, *, mend: bool = False) -> list[Finding]:
     if mend and faults:
         left = cache.mend(root, faults)
         return [_object(fault, again=True) for fault in left] or [
-            Finding(place=f"DVC's cache: {len(faults)} objects replaced, {count} outputs whole", bad="")
+            Finding(place=f"DVC's cache: bad objects were replaced, {count} outputs are whole", bad="")
         ]
     return [_object(fault) for fault in faults] or [Finding(place=f"DVC's cache: {count} outputs", bad="")]
 
