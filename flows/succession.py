@@ -169,7 +169,13 @@ def loadable(registry: Registry, version: int) -> None:
 
 def _do(registry: Registry, root: Path, move: Move) -> Entry:
     files.write_json(root / JOURNAL, _written(move))
-    return _finish(registry, root, move)
+    try:
+        return _finish(registry, root, move)
+    except ResourceError as error:
+        raise ResourceError(
+            f"{error} The move to version {move.entry.to_version} has begun, and it may be champion already: the next"
+            " `moteur promote`, `rollback` or `verify` that reaches the registry finishes it."
+        ) from None
 
 
 def _finish(registry: Registry, root: Path, move: Move) -> Entry:

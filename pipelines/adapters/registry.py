@@ -101,7 +101,7 @@ def _reaching(uri: str) -> Iterator[None]:
         raise ResourceError(
             f"the registry at {_without_password(uri)} does not do what is asked ({type(error).__name__}:"
             f" {_without_password(text)})."
-            " Nothing was promoted. Start MLflow, or correct MLFLOW_TRACKING_URI, and run the command again."
+            " Start MLflow, or correct MLFLOW_TRACKING_URI, and run the command again."
         ) from None
 
 

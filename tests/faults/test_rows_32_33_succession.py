@@ -258,6 +258,26 @@ def test_row_33_a_new_champion_that_cannot_be_loaded_is_taken_back(first, forks,
     assert not journal.exists()
 
 
+def test_row_33_a_registry_that_goes_down_in_the_middle_of_a_move_is_not_told_as_nothing_done(
+    first, tmp_path, monkeypatch
+):
+    scene = first.copy(tmp_path / "root")
+    event = succession.entry(scene.found.version(2), "promote", champion=1, who="ops", why="")
+
+    def gone(*_):
+        raise ResourceError("the registry does not do what is asked.")
+
+    with monkeypatch.context() as down, succession.holding(scene.root):
+        down.setattr(Registry, "set_tag", gone)
+        down.setattr(succession, "_pardoned", lambda *_: {2: {succession.WITHDRAWN: ""}})
+        with pytest.raises(ResourceError, match=r"asked\. The move to version 2 has begun, and it may be champion"):
+            succession.crown(scene.found, scene.root, event)
+    assert scene.champion() == 2
+    with succession.holding(scene.root):
+        assert succession.recover(scene.found, scene.root)
+    assert moves(scene)[-1] == ("promote", 2)
+
+
 def test_row_33_where_neither_the_new_nor_the_old_champion_loads_a_rollback_still_takes_a_third(
     second, forks, tmp_path
 ):
