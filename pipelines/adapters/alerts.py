@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from pipelines import params as schema
 from pipelines.artifacts import State
-from pipelines.core.text.secrets import redact
+from pipelines.core.text.secrets import credentials, redact
 from pipelines.errors import ParamsError, ResourceError
 
 Severity = Literal["info", "warning", "failure"]
@@ -196,7 +196,7 @@ def _take(found: dict[str, dict[str, Any]], line: Mapping[str, Any]) -> None:
 
 
 def environment_secrets() -> set[str]:
-    """Values of environment variables whose names say that they are secret, and the addresses of sinks."""
+    """Values of environment variables whose names say that they are secret, addresses of sinks, passwords of others."""
     addresses = {ADDRESS, *_variables(Path("params.yaml"))}
     found: set[str] = set()
     for name, value in os.environ.items():
@@ -205,6 +205,8 @@ def environment_secrets() -> set[str]:
             found |= {value.strip()}
         elif any(word in name.upper() for word in SECRET_NAMES):
             found |= {value}
+        elif "://" in value:
+            found |= credentials(value)
         if name.endswith("AUTH_STRING"):  # user:password
             found |= {value.partition(":")[2]}
     return found - {""}

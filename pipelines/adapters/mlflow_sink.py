@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters.tracking import LIFECYCLE_SPOOL
 from pipelines.artifacts import State
-from pipelines.core.text.secrets import redact
+from pipelines.core.text.secrets import credentials, redact
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -303,9 +303,10 @@ def _drain_or_warn(warned: list[str]) -> None:
         drain()
     except Exception as error:
         if not warned:
-            text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            text = redact(first, credentials(tracking_uri()))[:200]
             print(  # noqa: T201  the one line of warning
-                f"MLflow at {shown_uri()} does not take what we send ({redact(text)}). The run goes on; what waits in"
+                f"MLflow at {shown_uri()} does not take what we send ({text}). The run goes on; what waits in"
                 f" {State.TRACKING} is sent by the next `moteur run` or `moteur status`.",
                 file=sys.stderr,
             )

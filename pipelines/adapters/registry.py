@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.adapters import files, models, release, weights
 from pipelines.artifacts import State
+from pipelines.core.text.secrets import credentials, redact
 from pipelines.errors import ArtifactError, ResourceError
 
 if TYPE_CHECKING:
@@ -97,16 +98,15 @@ def _reaching(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, ConnectionError) as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ResourceError(
-            f"the registry at {_without_password(uri)} does not do what is asked ({type(error).__name__}:"
-            f" {_without_password(text)})."
+            f"the registry at {redact(uri)} does not do what is asked ({type(error).__name__}: {_said(error, uri)})."
             " Start MLflow, or correct MLFLOW_TRACKING_URI, and run the command again."
         ) from None
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+def _said(error: Exception, uri: str) -> str:
+    """The first line of an error, without the password; cut last, for half a password would not be known as one."""
+    return redact((str(error).splitlines() or [type(error).__name__])[0], credentials(uri))[:300]
 
 
 class Registry:
@@ -215,8 +215,7 @@ class Registry:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
         raise ArtifactError(
-            f"the registry at {_without_password(self.uri)} has no version {number}: `moteur history` lists those that"
-            " were live."
+            f"the registry at {redact(self.uri)} has no version {number}: `moteur history` lists those that were live."
         )
 
     def aliases(self) -> dict[str, int]:
@@ -344,8 +343,9 @@ class Registry:
                 raise
         except (MlflowException, OSError) as error:
             if self._knows(run):
-                text = (str(error).splitlines() or [""])[0][:200]
-                raise ArtifactError(f"{what} in the registry lacks {path} ({text}). {remedy}") from None
+                raise ArtifactError(
+                    f"{what} in the registry lacks {path} ({_said(error, self.uri)}). {remedy}"
+                ) from None
             raise ArtifactError(f"{what} in the registry lost its run {run}, which held its files. {RESEAT}") from None
         if not found.is_file() or found.is_symlink() or not found.resolve().is_relative_to(folder.resolve()):
             raise ArtifactError(f"{what} in the registry: {path} is not a plain file. {remedy}")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as running
 from hypothesis import strategies as st
 
 from pipelines import params as schema
@@ -272,6 +273,15 @@ def test_row_48_no_planted_secret_is_in_the_outbox_the_messages_or_the_output(
     assert "[secret]@db/moteur" in seen
 
 
+def test_row_48_the_password_of_a_server_that_the_environment_names_is_covered_in_any_text(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://moteur:spl%40t!wort@db/moteur")
+    outbox.put("a", "nonnumeric port: 'spl@t!wort'", 'no login for "moteur" with spl%40t!wort')
+    (alert,) = outbox.alerts()
+    assert (alert.title, alert.body) == ("nonnumeric port: '[secret]'", 'no login for "moteur" with [secret]')
+
+
 def test_the_null_twin_takes_every_alert() -> None:
     assert NullOutbox().put("a", "A", "")
 
@@ -281,6 +291,7 @@ def test_a_severity_that_does_not_exist_is_a_fault_of_the_caller(outbox: Outbox)
         outbox.put("a", "A", "", "loud")  # type: ignore[arg-type]
 
 
+@running(deadline=None)  # every alert is synced to the disk
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=30)), max_size=8))
 def test_what_is_put_is_read_back_once_for_each_key(entries: list[tuple[str, str]]) -> None:
     import tempfile
