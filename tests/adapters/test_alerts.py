@@ -213,6 +213,29 @@ def test_many_processes_that_put_the_same_keys_at_once_leave_each_once(tmp_path:
     assert sorted(line["key"] for line in lines) == sorted(f"key/{number}" for number in range(20))
 
 
+def test_whatever_keeps_an_alert_from_being_kept_the_caller_goes_on_and_it_is_said(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(alerts, "environment_secrets", lambda: 1 / 0)
+        assert not outbox.put("rollback/1", "Version 2 was rolled back, by Ann", "")
+    assert capsys.readouterr().err == "An alert could not be kept (ZeroDivisionError: division by zero): rollback/1\n"
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(Outbox, "_append", lambda *_: 1 / 0)
+    assert not outbox.put("rollback/1", "Version 2 was rolled back", "")
+
+
+def test_an_alert_with_half_a_character_and_one_behind_half_an_alert_are_kept(outbox: Outbox) -> None:
+    outbox.put("a", "by \udce4", "because of \ud83d")
+    with outbox._path.open("a") as file:
+        file.write('{"event": "put", "key": "torn"}\n')
+    assert outbox.put("b", "B", "")
+    assert [(alert.key, alert.title, alert.body) for alert in outbox.alerts()] == [
+        ("a", "by ?", "because of ?"),
+        ("b", "B", ""),
+    ]
+
+
 def test_only_one_process_delivers(outbox: Outbox) -> None:
     with outbox.delivering(), pytest.raises(ResourceError, match="Another process delivers"), outbox.delivering():
         pass

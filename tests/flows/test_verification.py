@@ -173,6 +173,15 @@ def test_an_alias_that_was_taken_away_is_set_again_by_a_rollback(root, found):
     assert bad(found, root) == []
 
 
+def test_a_rollback_whose_alert_cannot_be_kept_has_happened_all_the_same(root, found, capsys):
+    another(root)
+    assert promote(root).version == 2
+    (root / State.ALERTS).write_text("no folder")
+    assert promotion.rollback(root).moved
+    assert found.aliases() == {"champion": 1}
+    assert capsys.readouterr().err.endswith("Version 2 was rolled back\n")
+
+
 def test_a_torn_journal_is_a_finding_and_the_rest_is_looked_at(root, capsys):
     (root / succession.JOURNAL).write_text('{"entry": {}}')
     assert verification.show(root, mend=False, every=False) == 1
