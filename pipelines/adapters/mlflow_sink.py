@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters.tracking import LIFECYCLE_SPOOL
+from pipelines.adapters.tracking import LIFECYCLE_SPOOL, settle_client
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import credentials, redact
 
@@ -277,12 +277,7 @@ def _tag_key(path: str) -> str:
 
 
 def _client() -> "MlflowClient":
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    settle_client(retries=1, seconds=10)
     from mlflow.tracking import MlflowClient
 
     State.ROOT.path.mkdir(exist_ok=True)

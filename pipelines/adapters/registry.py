@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.adapters import files, models, release, weights
+from pipelines.adapters import files, models, release, tracking, weights
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import credentials, redact
 from pipelines.errors import ArtifactError, ResourceError
@@ -60,7 +60,7 @@ def open_registry(uri: str | None = None, *, root: Path) -> "Registry":
     """
     database = (root / State.MLFLOW_DATABASE).resolve()
     where = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
-    _keep_mlflow_quiet()
+    tracking.settle_client(retries=2, seconds=30)
     with _reaching(where):
         from mlflow.tracking import MlflowClient
 
@@ -72,20 +72,6 @@ def open_registry(uri: str | None = None, *, root: Path) -> "Registry":
 def is_made(root: Path) -> bool:
     """False where nothing can have been registered: no server is named, and there is no database yet."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / State.MLFLOW_DATABASE).exists()
-
-
-def _keep_mlflow_quiet() -> None:
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 @contextmanager
