@@ -220,7 +220,8 @@ def history(
 def verify(
     workspace: Workspace = None,
     mend: Annotated[
-        bool, typer.Option("--mend", help="Replace bad objects of DVC's cache where a good copy is found.")
+        bool,
+        typer.Option("--mend", help="Replace bad objects of DVC's cache and bad releases where a good copy is found."),
     ] = False,
     every: Annotated[
         bool, typer.Option("--all", help="Every version in the registry, not only those with a name.")

@@ -22,7 +22,7 @@ CODE = ("dvc.lock", "dvc.yaml", "params.yaml", "reports")
 
 
 class NotPublished(MoteurError):  # noqa: N818  it is an outcome, and reads as one
-    """What was made could not be stored where it can be had again; nothing went live."""
+    """What was made could not be stored where it can be had again, or not be registered or judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ def _waiting_for_services() -> Iterator[None]:
     try:
         yield
     except ResourceError as error:
-        raise NotPublished(f"{error} Nothing went live; `moteur retrain` goes on here when it answers.") from error
+        raise NotPublished(f"{error} `moteur retrain` goes on here when it answers.") from error
 
 
 def _promotion() -> Any:

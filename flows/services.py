@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters import device, orchestrator
+from pipelines.adapters import device, orchestrator, tracking
 from pipelines.artifacts import State
 from pipelines.errors import ParamsError
 from pipelines.params import Params
@@ -47,11 +47,8 @@ def ready_file(root: Path, name: str) -> Path:
 def quiet() -> dict[str, str]:
     """No library calls home."""
     return {
-        "DO_NOT_TRACK": "1",
+        **tracking.QUIET,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
     }

@@ -430,7 +430,9 @@ def test_row_30_a_registry_that_does_not_answer_is_no_verdict_and_the_promotion_
 ) -> None:
     promoting(monkeypatch, ResourceError("MLflow does not answer."))
     one = record(version=4)
-    with pytest.raises(publication.NotPublished, match="Nothing went live") as caught:
+    with pytest.raises(
+        publication.NotPublished, match=r"MLflow does not answer\. `moteur retrain` goes on here"
+    ) as caught:
         retraining._promote(tmp_path, tmp_path, one, silent)
     retraining._give_account(tmp_path, one, caught.value, NullOutbox())
     assert one.status in retraining.UNFINISHED
