@@ -146,6 +146,12 @@ class Bench:
             time.sleep(0.25)
         raise Missed(f"{what}: not within {patience:g} s; the logs are in {self.root / State.LOGS}")
 
+    def asked(self, uri: str) -> list[str]:
+        """What users of the built-in corpus ask: one prompt a text, those about one story far apart."""
+        found = batch.read(uri, "requests", stage.load_params(self.root / "params.yaml").ingestion).texts
+        random.Random(uri).shuffle(found)
+        return found
+
     def windows(self) -> list[dict[str, Any]]:
         """The windows of traffic that monitoring has judged, of every champion."""
         return [files.read_json(path) for path in sorted((self.root / State.DRIFT).glob("*/window-*.json"))]
@@ -196,13 +202,6 @@ def perplexities(folder: Path, groups: Sequence[Sequence[str]]) -> list[float]:
     return found
 
 
-def asked(uri: str) -> list[str]:
-    """What users of the built-in corpus ask: one prompt a text, those about one story far apart."""
-    found = batch.read(uri, "requests", stage.load_params(ROOT / "params.yaml").ingestion).texts
-    random.Random(uri).shuffle(found)
-    return found
-
-
 def deliver_shuffled(root: Path) -> Path:
     """Put the rankings of the first lifecycle among the accepted data, each with its ranks dealt out anew."""
     rng = random.Random(0)
@@ -230,7 +229,7 @@ def tell(bench: Bench, hook: Webhook) -> dict[str, Any]:
     first = bench.wait("the first champion serves", bench.live)
     timeline.note("promoted, and live", f"version {first}")
     token = (bench.root / State.TOKEN).read_text(encoding="utf-8").split()[0]
-    load = Load(bench.port, token, asked(HOME), clients=CLIENTS, rate=RATE, max_tokens=MAX_TOKENS)
+    load = Load(bench.port, token, bench.asked(HOME), clients=CLIENTS, rate=RATE, max_tokens=MAX_TOKENS)
     load_began = timeline.now
     timeline.note("load", f"{RATE:g} requests a second from {CLIENTS} clients, as the model knows them")
     try:
@@ -251,7 +250,7 @@ def _drift_and_retrain(bench: Bench, hook: Webhook, load: Load, first: str) -> d
     alarms = sum(one["outcome"] == "differs" for one in calm)
     timeline.goal("unchanged traffic", f"{alarms} of {len(calm)} windows differ", "none", not alarms)
     turned = timeline.note("traffic turns", "season=sea").at
-    load.turn(asked(SEA))
+    load.turn(bench.asked(SEA))
     bench.wait("the webhook hears of drift", lambda: hook.first("Drift"))
     sent = next(one for one in alerts.Outbox(bench.root / State.ALERTS).alerts() if one.key.startswith("drift/"))
     found = sent.time - timeline.began
@@ -297,7 +296,7 @@ def _compare(bench: Bench, old: int, new: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="moteur-loop-") as scratch:
         folders = [registry.fetch(number, Path(scratch) / str(number)) for number in (old, new)]
-        texts = {name: asked(uri) for name, uri in UNSEEN.items()}
+        texts = {name: bench.asked(uri) for name, uri in UNSEEN.items()}
         before, after = (perplexities(folder, list(texts.values())) for folder in folders)
         for name, was, now in zip(texts, before, after, strict=True):
             found[f"{name}_before"], found[f"{name}_after"] = was, now
