@@ -399,7 +399,8 @@ def _confirmed(found: Registry, root: Path, event: Entry, entries: Sequence[Entr
     """Somebody stands for the champion that the registry names, where the history said otherwise. Hold the lock."""
     succession.loadable(found, event.to_version)
     written = history.append(root, replace(event, from_version=succession.earlier(entries, ())), seal=True)
-    words = f"Version {event.to_version} is champion, and the history says so now."
+    left = "".join(f" {fault}." for fault in succession.faults(root, event.to_version))
+    words = f"Version {event.to_version} is champion, and the history says so now.{left}"
     return Outcome(version=event.to_version, moved=False, words=words, entry=written)
 
 

@@ -20,6 +20,7 @@ from flows import figures, retraining, services, supervision
 from pipelines.adapters import alerts
 from pipelines.adapters.orchestrator import NAMES, Server
 from pipelines.artifacts import State
+from pipelines.core.text.secrets import redact
 from pipelines.errors import MoteurError, ResourceError
 from pipelines.params import Params
 
@@ -93,7 +94,9 @@ def _family(host: str) -> socket.AddressFamily:
 
 def _refuse_missing_servers() -> None:
     if (api := os.environ.get("PREFECT_API_URL")) and not Server(api).ready():
-        raise ResourceError(f"PREFECT_API_URL is {api}, but no Prefect server answers there: start it, or unset it.")
+        raise ResourceError(
+            f"PREFECT_API_URL is {redact(api)}, but no Prefect server answers there: start it, or unset it."
+        )
 
 
 def _spawn(root: Path) -> "subprocess.Popen[bytes]":

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from pipelines.core.text.secrets import redact
 from pipelines.errors import ResourceError
 
 DRIFT = "moteur.drift"
@@ -132,12 +133,13 @@ class Server:
         except httpx.HTTPStatusError as error:
             said = error.response.text[:300]
             raise ResourceError(
-                f"The Prefect server at {self._url} answers {error.response.status_code} to {method} {path}: {said}"
+                f"The Prefect server at {redact(self._url)} answers {error.response.status_code} to {method} {path}:"
+                f" {said}"
             ) from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ResourceError(
-                f"The Prefect server at {self._url} does not answer ({type(error).__name__}): `moteur up` starts one,"
-                " or set PREFECT_API_URL to yours."
+                f"The Prefect server at {redact(self._url)} does not answer ({type(error).__name__}): `moteur up`"
+                " starts one, or set PREFECT_API_URL to yours."
             ) from None
         return answer.json() if answer.content else None
 

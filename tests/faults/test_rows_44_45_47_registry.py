@@ -115,6 +115,24 @@ def test_row_47_a_file_swapped_after_the_gate_is_refused(found, bundle, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_copy_is_replaced_by_an_intact_one_of_the_same_release_and_by_no_other(found, bundle, tmp_path):
+    version = found.register(bundle, {})
+    copy = kept(found, version.number)
+    (copy / "config.json").unlink()
+    (copy / release.WEIGHTS).write_bytes(b"rotten")
+    other = releases.small(tmp_path / "other", "no copy of it")
+    with pytest.raises(ArtifactError, match=r"is another release than version \d+"):
+        found.replace(version.number, other)
+    damaged = shutil.copytree(bundle, tmp_path / "damaged")
+    (damaged / release.WEIGHTS).write_bytes(b"rotten too")
+    with pytest.raises(ArtifactError, match="is not what its manifest says"):
+        found.replace(version.number, damaged)
+    with pytest.raises(ArtifactError, match=r"in the registry lacks release/config\.json"):
+        found.fetch(version.number, tmp_path / "out")
+    found.replace(version.number, bundle)
+    assert files.sha256(found.fetch(version.number, tmp_path / "out")) == files.sha256(bundle)
+
+
 def test_row_47_a_whole_release_swapped_after_the_gate_is_refused(found, bundle, tmp_path):
     """Files and manifest agree with each other, but it is not what was gated."""
     version = found.register(bundle, {})

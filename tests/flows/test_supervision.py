@@ -17,6 +17,7 @@ from rich.console import Console
 from flows import services, supervision, up
 from flows.services import Service
 from pipelines.adapters.alerts import Outbox
+from pipelines.adapters.orchestrator import Server
 from pipelines.errors import ResourceError
 from pipelines.stage import load_params
 from tests.flows.examples import ROOT
@@ -140,6 +141,18 @@ def test_two_may_look_at_once_and_neither_is_taken_for_a_supervisor(tmp_path: Pa
 def test_a_second_supervisor_is_refused(tmp_path: Path, host: "subprocess.Popen[bytes]") -> None:
     with pytest.raises(ResourceError, match=r"runs in .* already"), supervision.holding(tmp_path, patience=0.1):
         pass
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@127.0.0.1:9/api", "http://me:hunter2", "http://me:hun/ter2@db"])
+def test_row_48_the_password_of_a_prefect_server_of_ones_own_is_in_no_error(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with pytest.raises(ResourceError, match=r"but no Prefect server answers there") as caught:
+        up._refuse_missing_servers()
+    with pytest.raises(ResourceError, match=r"does not answer") as asked:
+        Server(url).call("GET", "/health")
+    assert "ter2" not in f"{caught.value} {asked.value}"
 
 
 def keeper(tmp_path: Path, *kept: Service) -> supervision.Supervisor:

@@ -223,6 +223,11 @@ def test_a_history_that_lost_something_stops_promotions_until_it_is_mended(root,
     another(root, "the next")
     assert not promote(root).moved
     if lost == "an entry":  # without a backup
+        said = promotion.rollback(root, to=2).words
+        assert said.startswith(
+            "Version 2 is champion, and the history says so now. .moteur/promotion/history.jsonl: what"
+        )
+        assert "restore it and history.head.json from a backup; without one, move both aside" in said
         path.unlink()
         head.unlink()
     assert promotion.rollback(root, to=2).words == "Version 2 is champion, and the history says so now."
