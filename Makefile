@@ -2,11 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.made-from-lock
 
-.PHONY: setup run check test help
+.PHONY: setup run loop check test help
 
 help:
 	@echo "make setup   .venv from requirements.lock"
 	@echo "make run     the whole lifecycle on the built-in corpus"
+	@echo "make loop    drift, retraining, gate, swap, refusal, rollback: 20 minutes, by itself"
 	@echo "make check   format, lint, types, import rules, contracts"
 	@echo "make test    all tests"
 
@@ -28,6 +29,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: setup
 	$(BIN)/moteur run
+
+loop: setup
+	$(BIN)/python -m benchmarks.loop
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -32,8 +32,10 @@ def _classified(folder: Path) -> Iterator[tuple[str, str, Path]]:
         if not path.is_file() or any(part.startswith(".") for part in inner) or path.name == "README.md":
             continue
         match inner:
-            case ("feedback", *_, _):
+            case ("feedback", *_, _) if path.suffix == ".jsonl":
                 yield FEEDBACK, "", path
+            case ("feedback", *_, _):
+                raise ParamsError(f"{path} would not be read: feedback is *.jsonl, as data/feedback/README.md has it")
             case (kind, _) if kind in KINDS:
                 yield kind, "train", path
             case (kind, split, _) if kind in KINDS and split in SPLITS:

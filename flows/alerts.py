@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows import supervision
@@ -52,12 +53,8 @@ def table(found: list[Alert], names: list[str], settings: schema.Alerts) -> Tabl
         when = datetime.fromtimestamp(alert.time).astimezone().strftime("%Y-%m-%d %H:%M")
         colour = "dim" if alert.closed else COLOURS[alert.severity]
         told = "\n".join(_told(alert, name, settings) for name in names) or "nobody"
-        shown.add_row(when, f"[{colour}]{_plain(alert.title)}[/{colour}]", told, alert.key)
+        shown.add_row(when, f"[{colour}]{escape(alert.title)}[/{colour}]", told, escape(alert.key))
     return shown
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _told(alert: Alert, name: str, settings: schema.Alerts) -> str:
@@ -66,7 +63,7 @@ def _told(alert: Alert, name: str, settings: schema.Alerts) -> str:
     times, _, why = alert.failures.get(name, (0, 0.0, ""))
     if time.time() - alert.time > settings.give_up_hours * 3600:
         return f"{name} given up after {times} tries"
-    return f"{name} failed {times}x ({_plain(why[:60])})" if times else f"{name} not yet"
+    return f"{name} failed {times}x ({escape(why[:60])})" if times else f"{name} not yet"
 
 
 def where(settings: schema.Alerts) -> list[str]:

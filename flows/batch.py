@@ -48,7 +48,7 @@ def read(uri: str, kind: str, settings: Ingestion) -> Batch:
     root, name = (Path(), uri) if "://" in uri else _placed(uri)
     records = "corpus" if kind == "corpus" else "instructions"
     source = Source(uri=name)
-    inputs = sources.resolve(source, records, "train", root, settings.max_line_bytes)
+    inputs = sources.resolve(source, records, "train", root, settings.max_line_bytes, option="--data")
     faults: Counter[str] = Counter()
     texts: dict[str, str] = {}
     rows = ((row, one.name) for one in inputs for row in one.rows())

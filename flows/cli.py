@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import MoteurError
+from pipelines.errors import MoteurError, ParamsError
 
 app = typer.Typer(
     name="moteur",
@@ -57,7 +57,7 @@ def run(
     """
     from flows import run as running
 
-    raise typer.Exit(running.run(_enter(workspace, profile, var), start=start, force=force))
+    raise typer.Exit(running.run(_enter(workspace, profile, var, make=True), start=start, force=force))
 
 
 @app.command()
@@ -71,7 +71,7 @@ def plan(profile: Profile = None, workspace: Workspace = None, var: Variables = 
     """
     from flows import plan as planning
 
-    _enter(workspace, profile, var)
+    _enter(workspace, profile, var, make=True)
     planning.show()
 
 
@@ -220,7 +220,8 @@ def history(
 def verify(
     workspace: Workspace = None,
     mend: Annotated[
-        bool, typer.Option("--mend", help="Replace bad objects of DVC's cache where a good copy is found.")
+        bool,
+        typer.Option("--mend", help="Replace bad objects of DVC's cache and bad releases where a good copy is found."),
     ] = False,
     every: Annotated[
         bool, typer.Option("--all", help="Every version in the registry, not only those with a name.")
@@ -406,6 +407,39 @@ def retrain(
 
 
 @app.command()
+def accept(
+    workspace: Workspace = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="corpus: what users sent. instructions: conversations with the answer.")
+    ] = "corpus",
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Take what the model wrote too: completions, instructions.")
+    ] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", help="Leave out, for good, what is older.")
+    ] = None,
+) -> None:
+    """Take what users sent, out of the request log, into data/accepted, where retrainings find it.
+
+    Each request is looked at once. Only what serving.log.text kept can be taken; what data_validation would reject,
+    what looks like a secret and what was taken before is left out. A table says how much, and why.
+
+    \b
+    Examples:
+      moteur accept
+      moteur accept --since 2026-03-03
+      moteur accept --kind instructions --answers
+    """
+    from flows import acceptance
+
+    if kind not in ("corpus", "instructions"):
+        raise typer.BadParameter(f"--kind is {kind!r}: give corpus or instructions")
+    acceptance.show(
+        _enter(workspace), kind="corpus" if kind == "corpus" else "instructions", answers=answers, since=since
+    )
+
+
+@app.command()
 def alerts(
     workspace: Workspace = None,
     test: Annotated[bool, typer.Option("--test", help="Send a test alert to every sink, now.")] = False,
@@ -433,17 +467,22 @@ def alerts(
         alerting.show(everything=everything)
 
 
-def _enter(workspace: Path | None, profile: Path | None = None, var: list[str] | None = None) -> Path:
-    """Settle the workspace, make it when a profile asks for one, and change into it."""
+def _enter(
+    workspace: Path | None, profile: Path | None = None, var: list[str] | None = None, *, make: bool = False
+) -> Path:
+    """Settle the workspace and change into it; with `make` one that is not there is made."""
     from flows import workspaces
 
     if var and profile is None:
         raise typer.BadParameter("--var fills in a profile: give --profile FILE too")
-    if profile is None and workspace is not None and workspaces.is_one(workspace):
-        root = workspace.resolve()
-    elif profile is None and workspace is None:
-        root = workspaces.find(Path.cwd())
+    if profile is None and (workspace is None or workspaces.is_one(workspace)):
+        root = workspace.resolve() if workspace else workspaces.find(Path.cwd())
         workspaces.adopt(root)
+    elif not make:
+        raise ParamsError(
+            f"--workspace {workspace} is neither a checkout nor a workspace (no dvc.yaml and params.yaml in it):"
+            f" `moteur run --workspace {workspace}` makes one"
+        )
     else:
         root = workspaces.make(Path.cwd(), workspace, profile, var or [])
     os.chdir(root)

@@ -6,13 +6,14 @@ The checkout is only read. What is not committed there is left out, so that the 
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
-from flows import workspaces
+from flows import process, workspaces
+from pipelines.adapters import git as gits
+from pipelines.adapters import lineage
 from pipelines.adapters.alerts import environment_secrets
 from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, ParamsError
@@ -21,22 +22,17 @@ IDENTITY = ("-c", "user.name=Moteur", "-c", "user.email=moteur@localhost")
 GRACE_SECONDS = 30.0
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str, seconds: float | None = None) -> str:
     """Run git in `folder` and return what it printed.
 
     Raises:
-        ArtifactError: with git's last line when it fails.
+        ArtifactError: with git's last line when it fails, or has not ended after so many seconds.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    done = subprocess.run(  # noqa: S603
-        ["git", *arguments],  # noqa: S607  the user's git
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**gits.environment(), "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    try:
+        done = process.capture(["git", *arguments], environment, folder=folder, seconds=seconds)
+    except TimeoutError as error:
+        raise ArtifactError(f"git {arguments[0]} failed in {folder}: {error}") from None
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise ArtifactError(f"git {arguments[0]} failed in {folder}: {redact(said, environment_secrets())}")
@@ -47,8 +43,13 @@ def head(checkout: Path) -> str:
     """The commit that a retraining is pinned to.
 
     Raises:
-        ParamsError: when the checkout has no commit.
+        ParamsError: when the checkout has no commit, or is a copy in which a profile runs.
     """
+    if (checkout / lineage.ORIGIN).exists():
+        raise ParamsError(
+            f"{checkout} is a workspace, a copy of a checkout: `moteur retrain` in the checkout, with --profile or"
+            " retraining.profile"
+        )
     try:
         return git(checkout, "rev-parse", "--verify", "HEAD")
     except (ArtifactError, FileNotFoundError):
@@ -70,7 +71,7 @@ def make(checkout: Path, folder: Path, commit: str) -> None:
     Raises:
         ArtifactError: when git fails.
     """
-    fresh = folder.with_name(f".{folder.name}.part")
+    fresh = _part(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.parent.mkdir(parents=True, exist_ok=True)
     git(checkout, "clone", "--quiet", "--no-checkout", "--no-tags", "--local", str(checkout), str(fresh))
@@ -79,6 +80,16 @@ def make(checkout: Path, folder: Path, commit: str) -> None:
     share_cache(checkout, fresh)
     workspaces.bring_own_data(checkout, fresh)
     fresh.rename(folder)
+
+
+def _part(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.part")
+
+
+def remove(folder: Path) -> None:
+    """Remove a clone, and what is left of one that was not finished; DVC's cache, which it shares, stays."""
+    for one in (folder, _part(folder)):
+        shutil.rmtree(one, ignore_errors=True)
 
 
 def share_cache(checkout: Path, folder: Path) -> None:
@@ -128,18 +139,18 @@ def commit(folder: Path, paths: Sequence[str], message: str) -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
-def push(checkout: Path, folder: Path, name: str) -> str:
+def push(checkout: Path, folder: Path, name: str, seconds: float | None = None) -> str:
     """Push the clone's commit to the branch `name`; return where it went.
 
     Without a remote it is kept in the checkout's repository under refs/moteur/, which is no branch: nothing of the
     user's changes, and nothing is lost when the clone is removed.
 
     Raises:
-        ArtifactError: when git fails.
+        ArtifactError: when git fails, or has not ended after so many seconds.
     """
     url = code_remote(checkout)
     target = f"refs/heads/{name}" if url else f"refs/moteur/{name}"
-    git(folder, "push", "--quiet", "--no-verify", url or str(checkout), f"HEAD:{target}")
+    git(folder, "push", "--quiet", "--no-verify", url or str(checkout), f"HEAD:{target}", seconds=seconds)
     return f"{redact(url) if url else 'this repository'} ({target})"
 
 
@@ -149,28 +160,28 @@ def evict(folder: Path, grace: float = GRACE_SECONDS) -> int:
     They are asked first, so that a stage saves its state. Returns how many there were.
     """
     inside = _inside(folder)
-    for process in inside:
-        _signal(process, signal.SIGTERM)
+    for one in inside:
+        _signal(one, signal.SIGTERM)
     _, alive = psutil.wait_procs(inside, timeout=grace)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
+    for one in alive:
+        _signal(one, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=grace)
     return len(inside)
 
 
-def _signal(process: psutil.Process, number: int) -> None:
+def _signal(one: psutil.Process, number: int) -> None:
     try:
-        process.send_signal(number)
+        one.send_signal(number)
     except psutil.Error:
         return
 
 
 def _inside(folder: Path) -> list[psutil.Process]:
     found = []
-    for process in psutil.process_iter():
+    for one in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder.resolve()):
-                found.append(process)
+            if one.pid != os.getpid() and Path(one.cwd()).is_relative_to(folder.resolve()):
+                found.append(one)
         except (psutil.Error, OSError):
             continue
     return found

@@ -1,7 +1,9 @@
 """Who put which version live, when, why, and on what verdict: one JSON object a line, only ever appended.
 
-Every line holds the sha256 of the line before it, so that a line that is changed or taken out is noticed
-(`moteur verify`). A line counts when it is whole and on the disk; half a line, left by a crash, is passed over.
+Every line holds the sha256 of the line before it, and a small file beside it, the head, says how many lines there are
+and what the last one is, so that a line that is changed or taken out anywhere is noticed (`moteur verify`). A line
+counts when it is whole and on the disk; half a line, left by a crash, is passed over. The head is written after the
+line: a crash between the two leaves a head that is one line behind, which is no fault.
 """
 
 import getpass
@@ -15,14 +17,25 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.adapters import files, git
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, ParamsError
 
 PATH = State.PROMOTION.path / "history.jsonl"
+HEAD = State.PROMOTION.path / "history.head.json"
 
 Action = Literal["promote", "refuse", "rollback", "revert"]
 LIVE: tuple[Action, ...] = ("promote", "rollback")
 """Actions after which `to_version` is live."""
+
+RESTORE = (
+    f"restore it and {HEAD.name} from a backup; without one, move both aside, and `moteur rollback --to VERSION` with"
+    " the champion's number begins a new one"
+)
+SEAL = (
+    "look through `moteur history`; when nothing is missing there, `moteur rollback --to VERSION` with the champion's"
+    " number writes it again"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,7 @@ def someone(root: Path) -> str:
         said = subprocess.run(
             ["git", "config", "user.name"],  # noqa: S607  the user's git
             cwd=root,
+            env=git.environment(),
             capture_output=True,
             text=True,
             timeout=10,
@@ -73,26 +87,73 @@ def someone(root: Path) -> str:
         return f"user {os.getuid()}"
 
 
-def append(root: Path, entry: Entry) -> Entry:
+def append(root: Path, entry: Entry, *, seal: bool = False) -> Entry:
     """Add an entry and bring it to the disk; one with the same id is left as it is. Returns the entry as it stands.
+
+    What is missing at the end stays noticed: the entry is then chained to the line that should be there. With `seal` a
+    person has looked at the history, and a head that is missing is written again.
 
     Call it under the lock of `flows.succession`.
     """
-    lines, path = list(_lines(root)), root / PATH
+    lines, path, head = list(_lines(root)), root / PATH, _head(root)
+    wrong = _end(lines, head)
     for _, known in lines:
         if known.id == entry.id:
+            if not wrong:
+                _write_head(root, lines[-1][0], len(lines))
             return known
-    last = lines[-1][0] if lines else b""
-    chained = Entry(**{**asdict(entry), "before": hashlib.sha256(last).hexdigest() if lines else ""})
+    before = head.sha256 if head and wrong else _sha256(lines[-1][0]) if lines else ""
+    chained = Entry(**{**asdict(entry), "before": before})
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(chained), ensure_ascii=False) + "\n"
+    line = json.dumps(asdict(chained), ensure_ascii=False).encode()
     with path.open("ab") as file:
         torn = file.tell() > 0 and not path.read_bytes().endswith(b"\n")
-        file.write((b"\n" if torn else b"") + text.encode())
+        file.write((b"\n" if torn else b"") + line + b"\n")
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(path.parent)
+    if head or not wrong or seal:
+        _write_head(root, line, len(lines) + 1)
     return chained
+
+
+def _sha256(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Where the history ends."""
+
+    entries: int
+    sha256: str
+    """Of the last line."""
+
+
+def _head(root: Path) -> Head | None:
+    """None when it is missing, or is none."""
+    try:
+        head = Head(**files.read_json(root / HEAD))
+    except (ArtifactError, TypeError):
+        return None
+    return head if type(head.entries) is int and head.entries > 0 and isinstance(head.sha256, str) else None
+
+
+def _write_head(root: Path, line: bytes, entries: int) -> None:
+    files.write_json(root / HEAD, asdict(Head(entries=entries, sha256=_sha256(line))))
+
+
+def _end(lines: Sequence[tuple[bytes, Entry]], head: Head | None) -> str:
+    """How the end of the history differs from what the head says; empty where it does not, or is ahead of it."""
+    if head is None:  # the first entry may have been written before a crash, and no head
+        return f"{HEAD} is missing or torn, so nothing says where {PATH} ends" if len(lines) > 1 else ""
+    missing = head.entries - len(lines)
+    if missing > 0:
+        verb = "is" if missing == 1 else "are"
+        return f"{PATH}: the last {missing} of {head.entries} entries {verb} missing"
+    if _sha256(lines[head.entries - 1][0]) != head.sha256:
+        return f"{PATH}: entry {head.entries} is not the one that was written there"
+    return ""
 
 
 def _sync_folder(folder: Path) -> None:
@@ -120,17 +181,31 @@ def _lines(root: Path) -> Iterator[tuple[bytes, Entry]]:
             continue
 
 
-def faults(root: Path) -> list[str]:
-    """Where the chain of lines is broken, a sentence each."""
-    found, before = [], b""
-    for number, (line, entry) in enumerate(_lines(root), 1):
-        expected = hashlib.sha256(before).hexdigest() if number > 1 else ""
-        if entry.before != expected:
-            found.append(
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something because of which the records of who is champion cannot be believed."""
+
+    bad: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.bad}: {self.remedy}"
+
+
+def faults(root: Path) -> list[Fault]:
+    """Where the chain of lines is broken, and what is missing at its end."""
+    lines, head = list(_lines(root)), _head(root)
+    found, before = [], ""
+    for line, entry in lines:
+        if entry.before != before:
+            bad = (
                 f"{PATH}: what stood before the entry of {entry.time} ({entry.action} {entry.to_version}) was changed"
-                " or taken out: restore the file from a backup"
+                " or taken out"
             )
-        before = line
+            found.append(Fault(bad=bad, remedy=RESTORE))
+        before = _sha256(line)
+    if wrong := _end(lines, head):
+        found.append(Fault(bad=wrong, remedy=RESTORE if head else SEAL))
     return found
 
 
@@ -177,8 +252,8 @@ FORMATS = ("%d %B %Y", "%d %b %Y", "%B %d %Y", "%b %d %Y", "%d.%m.%Y")
 YEARLESS = ("%d %B", "%d %b", "%B %d", "%b %d")
 
 
-def period(text: str, today: date) -> tuple[datetime, datetime]:
-    """The day or moment that `text` means, in the time zone of this machine, as [start, end).
+def period(text: str, today: date, option: str = "--at") -> tuple[datetime, datetime]:
+    """The day or moment that `text`, given by `option`, means, in the time zone of this machine, as [start, end).
 
     Reads 2026-03-03, 2026-03-03T14:05 (with or without a zone), 3 March 2026, 3.3.2026, and 3 March: the last one that
     has been.
@@ -193,7 +268,7 @@ def period(text: str, today: date) -> tuple[datetime, datetime]:
     try:
         moment = datetime.fromisoformat(words)
     except ValueError:
-        raise ParamsError(f"--at {text}: give a day (2026-03-03, 3 March) or a moment (2026-03-03T14:05)") from None
+        raise ParamsError(f"{option} {text}: give a day (2026-03-03, 3 March) or a moment (2026-03-03T14:05)") from None
     moment = moment if moment.tzinfo else moment.astimezone()
     return moment, moment
 

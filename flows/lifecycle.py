@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from flows import figures, graph, ledger, process, report
-from pipelines.adapters import lineage, orchestrator, tracking
+from pipelines.adapters import git, lineage, orchestrator, tracking
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError
 
@@ -142,7 +142,7 @@ def _start_server() -> None:
 def environment(run: str) -> dict[str, str]:
     """The environment of a stage: our Python first on the path, and the name of the run."""
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    return {**os.environ, "PATH": os.pathsep.join(paths), tracking.RUN_VARIABLE: run, "PYTHONUNBUFFERED": "1"}
+    return {**git.environment(), "PATH": os.pathsep.join(paths), tracking.RUN_VARIABLE: run, "PYTHONUNBUFFERED": "1"}
 
 
 def _run_stage(plan: Plan, name: str, say: Say) -> None:

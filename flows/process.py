@@ -6,12 +6,14 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
 GRACE_SECONDS = 60.0
 """A stage has this long to save its state after SIGTERM; what lives then is killed."""
+CAPTURE_GRACE_SECONDS = 5.0
+"""The same for a command that has nothing to save."""
 
 
 def run(
@@ -36,7 +38,38 @@ def run(
         raise
 
 
-def end(child: "subprocess.Popen[bytes]", grace: float) -> None:
+def capture(
+    command: Sequence[str], environment: Mapping[str, str], *, folder: Path, seconds: float | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run `command` in `folder` and return what it said; on any exception end its whole group first.
+
+    Nobody can be asked for a password: it has no terminal.
+
+    Raises:
+        TimeoutError: when it has not ended after so many seconds.
+    """
+    child = subprocess.Popen(  # noqa: S603
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        said, complained = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        end(child, CAPTURE_GRACE_SECONDS)
+        raise TimeoutError(f"it had not ended after {seconds:g} s") from None
+    except BaseException:
+        end(child, CAPTURE_GRACE_SECONDS)
+        raise
+    return subprocess.CompletedProcess(command, child.returncode, said, complained)
+
+
+def end(child: "subprocess.Popen[Any]", grace: float) -> None:
     """Ask the group to end: SIGTERM to what `child` started, SIGINT to itself, and SIGKILL after `grace` seconds.
 
     DVC ignores SIGINT while a stage runs and leaves in order when the stage has ended; SIGTERM would kill it at once

@@ -8,7 +8,7 @@ has changed meanwhile, the comparison is made again with the new one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from pipelines.adapters import examiner, exams, files, lineage, sandbox
 from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.examiner import Examined
 from pipelines.adapters.exams import Paper
-from pipelines.adapters.registry import Registry, Version, open_registry
+from pipelines.adapters.registry import RESEAT, Registry, Version, open_registry
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import cards, gates
 from pipelines.core.judging.gates import Candidate, Champion, Exam, Verdict
@@ -53,13 +53,15 @@ class Outcome:
 def register(root: Path, *, source: Path | None = None, say: Say = print) -> Version:
     """Copy the release of the workspace `source` into the registry of `root`, with lineage and exam, as the challenger.
 
+    The exam is drawn from the data of `source`, and is as large as the `promotion` of `root` wants it.
+
     Raises:
         ArtifactError: when the release, or anything that DVC recorded about it, is not what it was.
         DataError: when the workspace has no exam to draw.
         ResourceError: when MLflow does not answer.
     """
     place = source or root
-    params = _params(place)
+    settings = _params(root).promotion  # what is judged does not set how it is judged
     bad = [finding for finding in verification.workspace(place) if finding.bad]
     if bad:
         raise ArtifactError(
@@ -69,7 +71,6 @@ def register(root: Path, *, source: Path | None = None, say: Say = print) -> Ver
     found = open_registry(root=root)
     with TemporaryDirectory(prefix="moteur-exam-") as scratch:
         exam = Path(scratch) / exams.NAME
-        settings = params.promotion
         exams.draw(
             place / Artifact.VALIDATED,
             exam,
@@ -140,21 +141,21 @@ def promote(
 
     Raises:
         ArtifactError: when the version does not exist, or the workspace's release is not what was recorded.
-        ResourceError: when MLflow does not answer; nothing is moved then.
+        ResourceError: when MLflow does not answer; a move that had begun is finished by the next command.
     """
     number = version if version is not None else register(root, source=source, say=say).number
     found = open_registry(root=root)
-    with succession.holding(root):
-        if done := succession.recover(found, root):
-            say(done)
     params = _params(root)  # a profile of the source does not set its own gate
-    gate = _Gate(found, root, params, examine or _examine, say)
+    gate = _Gate(found, params, examine or _examine, say)
     for _ in range(ROUNDS):
-        challenger, champion = found.version(number), found.alias("champion")
+        with succession.holding(root):
+            if done := succession.recover(found, root):
+                say(done)
+            challenger, champion = found.version(number), found.alias("champion")
+            faults = [str(fault) for fault in succession.faults(root, champion.number if champion else None)]
         if champion is not None and champion.number == number:
-            words = f"Version {number} is champion already."
-            return Outcome(version=number, moved=False, already=True, words=words, entry=None)
-        document = gate.judge(challenger, champion, again=again)
+            return _stands(found, champion, gate, faults)
+        document = gate.judge(challenger, champion, faults, again=again)
         record = _Record(who=who or history.someone(root), why=why, document=document)
         try:
             with succession.holding(root):
@@ -165,6 +166,29 @@ def promote(
         f"the champion changed {ROUNDS} times while version {number} was examined: see `moteur history`, and run"
         f" `moteur promote {number}` when it is quiet."
     )
+
+
+def _stands(found: Registry, champion: Version, gate: "_Gate", faults: Sequence[str]) -> Outcome:
+    """The champion is to be promoted: nothing to do, unless its verdict was lost, without which nobody follows it.
+
+    Raises:
+        ArtifactError: when it cannot be loaded, or has no exam that it could be asked again.
+    """
+    number = champion.number
+    succession.loadable(found, number)
+    words = f"Version {number} is champion already."
+    try:
+        known = found.read_verdict(number)
+    except ArtifactError:
+        known = None
+    if known is not None:
+        return Outcome(version=number, moved=False, already=True, words=words, entry=None)
+    document = gate.judge(champion, None, faults, again=True)
+    if not document["exam_sha256"]:
+        raise ArtifactError(f"{words} It has neither verdict nor exam: {document['words']} {RESEAT}")
+    found.write_verdict(number, document)
+    words = f"{words} Its verdict was lost, so it was judged again. {document['words']}"
+    return Outcome(version=number, moved=False, already=True, words=words, entry=None, verdict=document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,14 +234,16 @@ def _settle(found: Registry, root: Path, challenger: Version, champion: Version 
 class _Gate:
     """Examines and judges; remembers what the challenger reached, for the case that the champion changes."""
 
-    def __init__(self, found: Registry, root: Path, params: Params, examine: Examine, say: Say) -> None:
-        self._registry, self._root, self._params = found, root, params
+    def __init__(self, found: Registry, params: Params, examine: Examine, say: Say) -> None:
+        self._registry, self._params = found, params
         self._examine, self._say = examine, say
         self._known: dict[int, tuple[Examined | None, Mapping[str, Any], list[str]]] = {}
 
-    def judge(self, challenger: Version, champion: Version | None, *, again: bool) -> dict[str, Any]:
-        """The verdict on the challenger beside the champion."""
-        faults = history.faults(self._root)
+    def judge(
+        self, challenger: Version, champion: Version | None, known: Sequence[str], *, again: bool
+    ) -> dict[str, Any]:
+        """The verdict on the challenger beside the champion; `known` is what is wrong with history and aliases."""
+        faults = list(known)
         if challenger.tags.get(WITHDRAWN) and not again:
             faults.append(
                 f"it was rolled back on {challenger.tags[WITHDRAWN]}; `moteur promote {challenger.number} --again` lets"
@@ -335,16 +361,19 @@ def rollback(
     with succession.holding(root):
         if done := succession.recover(found, root):
             say(done)
-        aliases = found.aliases()
-        champion = aliases.get("champion")
-        if champion is None:
-            raise ArtifactError("there is no champion to roll back: `moteur promote` makes one.")
+        champion = found.aliases().get("champion")
+        if champion is None and to is None:
+            raise ArtifactError(
+                "there is no champion to roll back: `moteur promote` makes one, and `moteur rollback --to VERSION`"
+                " takes one back that was live."
+            )
         if of is not None and champion != of:
             words = f"Version {champion} is champion, not {of}: nothing was rolled back."
-            return Outcome(version=champion, moved=False, words=words, entry=None)
+            return Outcome(version=champion or of, moved=False, words=words, entry=None)
         entries = history.read(root)
         target = found.version(_target(found, entries, champion, to))
-        if target.number == champion:
+        faults = succession.faults(root, champion)
+        if target.number == champion and not faults:
             return Outcome(version=champion, moved=False, words=f"Version {champion} is champion already.", entry=None)
         _refuse_ungated(target, entries)
         event = succession.entry(
@@ -356,16 +385,25 @@ def rollback(
             verdict=target.tags.get("gate.words", ""),
             verdict_sha256=target.tags.get("gate.verdict_sha256", ""),
         )
+        if target.number == champion:
+            return _confirmed(found, root, event, entries)
         previous = succession.earlier(entries, _withdrawn(found) | {champion, target.number})
         written = succession.restore(found, root, event, previous=previous)
-    words = f"Version {target.number} is champion again; version {champion} is withdrawn."
-    Outbox(root / State.ALERTS).put(
-        f"rollback/{written.id}", f"Version {champion} was rolled back", f"{words} By {written.who}: {written.why}."
-    )
+    words = f"Version {target.number} is champion again{f'; version {champion} is withdrawn' if champion else ''}."
+    title = f"Version {champion} was rolled back" if champion else f"Version {target.number} is champion again"
+    Outbox(root / State.ALERTS).put(f"rollback/{written.id}", title, f"{words} By {written.who}: {written.why}.")
     return Outcome(version=target.number, moved=True, words=words, entry=written)
 
 
-def _target(found: Registry, entries: Sequence[Entry], champion: int, to: int | None) -> int:
+def _confirmed(found: Registry, root: Path, event: Entry, entries: Sequence[Entry]) -> Outcome:
+    """Somebody stands for the champion that the registry names, where the history said otherwise. Hold the lock."""
+    succession.loadable(found, event.to_version)
+    written = history.append(root, replace(event, from_version=succession.earlier(entries, ())), seal=True)
+    words = f"Version {event.to_version} is champion, and the history says so now."
+    return Outcome(version=event.to_version, moved=False, words=words, entry=written)
+
+
+def _target(found: Registry, entries: Sequence[Entry], champion: int | None, to: int | None) -> int:
     if to is not None:
         return to
     previous = found.aliases().get("previous_champion")
@@ -384,8 +422,11 @@ def _withdrawn(found: Registry) -> set[int]:
 
 
 def _refuse_ungated(target: Version, entries: Sequence[Entry]) -> None:
-    """A version that was live once may come back, whatever the gate says of it beside a later one."""
-    was_live = any(reign.version == target.number for reign in history.reigns(entries))
+    """A release that was live once may come back, in any copy, whatever the gate says of it beside a later one."""
+    was_live = any(
+        reign.version == target.number or reign.entry.manifest_sha256 == target.manifest_sha256
+        for reign in history.reigns(entries)
+    )
     if target.tags.get("gate.verdict") != "passed" and not was_live:
         raise ArtifactError(
             f"version {target.number} never passed the gate, so it cannot go live by a rollback: `moteur promote"

@@ -3,17 +3,16 @@
 dvc push, verify, git push to runs/<id>, register, gate, move the alias. The last three are `flows.promotion`.
 """
 
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from flows import clones
+from flows import clones, history, process
+from pipelines.adapters import git
 from pipelines.adapters.alerts import environment_secrets
 from pipelines.artifacts import Artifact
 from pipelines.core.text.secrets import redact
@@ -23,19 +22,30 @@ CODE = ("dvc.lock", "dvc.yaml", "params.yaml", "reports")
 
 
 class NotPublished(MoteurError):  # noqa: N818  it is an outcome, and reads as one
-    """What was made could not be stored where it can be had again; nothing went live."""
+    """What was made could not be stored where it can be had again, or not be registered or judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """With a remote."""
+
+    retries: int
+    """How often a push that failed is tried again."""
+    seconds: float
+    """One try may take this long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handover:
     """What the gate said."""
 
-    promoted: bool
-    """It is live, since now or since an attempt that was killed before it wrote that down."""
+    result: Literal["promoted", "refused", "unchanged"]
+    """promoted: live, since now or since an attempt that was killed before it wrote that down. unchanged: the release
+    is the one that was live before, byte for byte, so nothing was asked and nothing moved."""
     words: str
 
 
-def push_data(workspace: Path, retries: int, say: Callable[[str], None]) -> None:
+def push_data(workspace: Path, patience: Patience, say: Callable[[str], None]) -> None:
     """`dvc push` to the default remote; nothing where there is none.
 
     Raises:
@@ -46,7 +56,7 @@ def push_data(workspace: Path, retries: int, say: Callable[[str], None]) -> None
         say("  no DVC remote is set: the data stay in this machine's cache (dvc remote add --default NAME URL)")
         return
     command = [sys.executable, "-m", "dvc", "push", "--quiet"]
-    _persistently(lambda: _run(command, workspace), f"dvc push to {name}", retries, say)
+    _persistently(lambda: _run(command, workspace, patience.seconds), f"dvc push to {name}", patience.retries, say)
     say(f"  pushed the data to {name}")
 
 
@@ -64,7 +74,7 @@ def verify(workspace: Path, say: Callable[[str], None]) -> None:
     say("  the release is what its manifest says")
 
 
-def push_code(checkout: Path, workspace: Path, name: str, retries: int, say: Callable[[str], None]) -> None:
+def push_code(checkout: Path, workspace: Path, name: str, patience: Patience, say: Callable[[str], None]) -> None:
     """Commit dvc.lock, params and reports in the workspace and push them to `runs/<name>`.
 
     Raises:
@@ -75,12 +85,12 @@ def push_code(checkout: Path, workspace: Path, name: str, retries: int, say: Cal
 
     def attempt() -> str:
         try:
-            went.append(clones.push(checkout, workspace, f"runs/{name}"))
+            went.append(clones.push(checkout, workspace, f"runs/{name}", patience.seconds))
         except ArtifactError as error:
             return str(error)
         return ""
 
-    _persistently(attempt, f"git push to runs/{name}", retries, say)
+    _persistently(attempt, f"git push to runs/{name}", patience.retries, say)
     say(f"  pushed the commit to {went[-1]}")
 
 
@@ -93,11 +103,29 @@ def register(checkout: Path, workspace: Path, say: Callable[[str], None]) -> int
         return int(_promotion().register(checkout, source=workspace, say=say).number)
 
 
-def judge(checkout: Path, workspace: Path, version: int, why: str, say: Callable[[str], None]) -> Handover:
-    """Judge a registered version, and let it go live if it is good enough."""
+def judge(
+    checkout: Path, workspace: Path, version: int, name: str, because: str, say: Callable[[str], None]
+) -> Handover:
+    """Judge a version that the retraining `name` registered, and let it go live if it is good enough."""
     with _waiting_for_services():
+        why = f"{_author(name)}{because}"
         outcome = _promotion().promote(checkout, version=version, source=workspace, why=why, say=say)
-    return Handover(promoted=outcome.moved or outcome.already, words=outcome.words)
+    if outcome.already and not _made_live(checkout, version, name):
+        return Handover(result="unchanged", words=outcome.words)
+    return Handover(result="promoted" if outcome.moved or outcome.already else "refused", words=outcome.words)
+
+
+def _author(name: str) -> str:
+    """How the reason of a promotion begins, so that the history says which retraining it was."""
+    return f"retraining {name}, "
+
+
+def _made_live(checkout: Path, version: int, name: str) -> bool:
+    """Whether an attempt of this retraining made the version champion and was killed before it wrote that down."""
+    return any(
+        entry.action == "promote" and entry.to_version == version and entry.why.startswith(_author(name))
+        for entry in history.read(checkout)
+    )
 
 
 @contextmanager
@@ -106,7 +134,7 @@ def _waiting_for_services() -> Iterator[None]:
     try:
         yield
     except ResourceError as error:
-        raise NotPublished(f"{error} Nothing went live; `moteur retrain` goes on here when it answers.") from error
+        raise NotPublished(f"{error} `moteur retrain` goes on here when it answers.") from error
 
 
 def _promotion() -> Any:
@@ -131,11 +159,12 @@ def _persistently(attempt: Callable[[], str], what: str, retries: int, say: Call
     )
 
 
-def _run(command: list[str], workspace: Path) -> str:
+def _run(command: list[str], workspace: Path, seconds: float | None = None) -> str:
     """Run a command in the workspace; the empty string, or the last line it said when it failed."""
-    done = subprocess.run(  # noqa: S603
-        command, cwd=workspace, env=dict(os.environ), capture_output=True, text=True, check=False
-    )
+    try:
+        done = process.capture(command, git.environment(), folder=workspace, seconds=seconds)
+    except TimeoutError as error:
+        return str(error)
     if done.returncode == 0:
         return ""
     said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]

@@ -1,9 +1,9 @@
 """`moteur retrain`: the lifecycle again, at a pinned commit, with new data, in its own workspace; then publication.
 
-One at a time. The user's checkout is only read. What a retraining is and how far it came stands in
-`.moteur/retrainings/<id>/record.json`, so that one that was killed is taken up by the next, inside the stage where it
-was, unless the commit or the accepted data have changed: then it is begun anew, after what was trained is published. A
-key that was seen before, or drift shortly after drift, starts nothing.
+One at a time. The user's checkout is only read, but for requests that `retraining.accept_requests` accepts. What a
+retraining is and how far it came stands in `.moteur/retrainings/<id>/record.json`, so that one that was killed is taken
+up by the next, inside the stage where it was, unless the commit or the accepted data have changed: then it is begun
+anew, after what was trained is published. A key that was seen before, or drift shortly after drift, starts nothing.
 """
 
 import dataclasses
@@ -23,13 +23,15 @@ from typing import Any, Literal
 
 from flows import accepted, clones, history, process, profiles, publication, services, supervision
 from pipelines import params as schema
-from pipelines.adapters import files, tracking
+from pipelines.adapters import files, git, tracking
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, MoteurError, ParamsError, ResourceError
 
 Reason = Literal["by hand", "schedule", "drift", "resume"]
-Status = Literal["running", "promoted", "refused", "finished", "failed", "not published", "given up", "replaced"]
+Status = Literal[
+    "running", "promoted", "refused", "unchanged", "finished", "failed", "not published", "given up", "replaced"
+]
 UNFINISHED = ("running", "not published")
 RECORD, WORKSPACE = "record.json", "workspace"
 MARGIN_SECONDS = 10.0
@@ -112,7 +114,7 @@ def run(
     """Do what `order` asks for, or go on with what was killed; return the record, or why nothing was started.
 
     Args:
-        checkout: What is retrained; it is only read.
+        checkout: What is retrained.
         order: What somebody asks for.
         say: Told what goes on, a line at a time.
         wait: Wait while another retraining is under way.
@@ -335,13 +337,13 @@ def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[
     if evicted := clones.evict(workspace):
         say(f"  ended {evicted} processes of the attempt before")
     settings, grace = params.retraining, params.services.stop_seconds + MARGIN_SECONDS
-    retries = settings.publish_retries
+    patience = publication.Patience(retries=settings.publish_retries, seconds=settings.publish_minutes * 60)
     steps: dict[str, Callable[[], None]] = {
         "workspace": lambda: _prepare(checkout, record, settings, say),
         "lifecycle": lambda: _lifecycle(checkout, workspace, record, log(checkout, record) if aside else None, grace),
-        "push data": lambda: publication.push_data(workspace, retries, say),
+        "push data": lambda: publication.push_data(workspace, patience, say),
         "verify": lambda: publication.verify(workspace, say),
-        "push code": lambda: publication.push_code(checkout, workspace, record.id, retries, say),
+        "push code": lambda: publication.push_code(checkout, workspace, record.id, patience, say),
         "register": lambda: _register(checkout, workspace, record, say),
         "promote": lambda: _promote(checkout, workspace, record, say),
     }
@@ -368,13 +370,24 @@ def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: C
     if left := clones.left_out(checkout):
         say(f"  {left} files of the checkout are not committed as they are: they are left out")
     clones.make(checkout, workspace, record.commit)
+    if settings.accept_requests and record.reason in ("schedule", "drift"):
+        _accept_requests(checkout, say)
     source = checkout / settings.accepted
     found = accepted.files(source)
     seen = accepted.fingerprint(found, source)
     values = accepted.bring(found, source, workspace, _merged(workspace, checkout, record.profile))
+    if schema.parse(values).promotion != _params(checkout).promotion:
+        say("  the promotion of this commit and profile is not that of params.yaml in the checkout, whose gate counts")
     _write(workspace / "params.yaml", values)
     record.new_files, record.accepted = len(found), seen
     say(f"  workspace {workspace}, {len(found)} files of accepted data")
+
+
+def _accept_requests(checkout: Path, say: Callable[[str], None]) -> None:
+    """By the params as they are now; what was taken stays accepted, whatever becomes of this retraining."""
+    from flows import acceptance
+
+    say(f"  {acceptance.take(checkout, _params(checkout)).words}")
 
 
 def _merged(workspace: Path, checkout: Path, profile: str | None) -> dict[str, Any]:
@@ -424,7 +437,7 @@ def _last_line(path: Path) -> str:
 
 def environment(checkout: Path) -> dict[str, str]:
     """For the lifecycle: the checkout's MLflow, the Prefect of `moteur up` if it runs, and a flow run of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    kept = {name: value for name, value in git.environment().items() if not name.startswith("PREFECT__")}
     if "prefect" in (supervision.state(checkout) or {"services": {}})["services"]:
         kept.setdefault("PREFECT_API_URL", services.prefect_url(_params(checkout)))
     kept.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / State.MLFLOW_DATABASE}")
@@ -440,9 +453,9 @@ def _promote(checkout: Path, workspace: Path, record: Record, say: Callable[[str
     if record.version is None:
         record.status = "finished"
         return
-    result = publication.judge(checkout, workspace, record.version, f"retraining {record.id}, {_because(record)}", say)
-    record.status, record.note = ("promoted" if result.promoted else "refused"), result.words
-    say(f"  {result.words}")
+    judged = publication.judge(checkout, workspace, record.version, record.id, _because(record), say)
+    record.status, record.note = judged.result, judged.words
+    say(f"  {judged.words}")
 
 
 # Afterwards
@@ -474,7 +487,7 @@ def _words(error: Exception) -> str:
 
 def _tell(record: Record, outbox: Alerting) -> None:
     """Alert when a person should look; a promotion is worth a word too."""
-    if record.status == "finished":
+    if record.status in ("finished", "unchanged"):
         return
     severity: Any = "info" if record.status == "promoted" else "warning" if record.status == "refused" else "failure"
     title = f"Retraining {record.id}: {record.status}"
@@ -490,7 +503,7 @@ def _tell_again(record: Record, outbox: Alerting) -> None:
 
 
 def _tidy(checkout: Path, kept: int) -> None:
-    """Remove the workspaces of all but the newest retrainings; records and what is in the cache stay."""
+    """Remove the workspaces of all that have ended, however they did, but the newest; records and the cache stay."""
     over = [record for record in records(checkout) if record.status not in UNFINISHED]
     for record in over[:-kept]:
-        shutil.rmtree(folder(checkout, record), ignore_errors=True)
+        clones.remove(folder(checkout, record))

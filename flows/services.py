@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters import device, orchestrator
+from pipelines.adapters import device, orchestrator, tracking
 from pipelines.artifacts import State
+from pipelines.errors import ParamsError
 from pipelines.params import Params
 
 MARK = "MOTEUR_SUPERVISED"
@@ -46,11 +47,8 @@ def ready_file(root: Path, name: str) -> Path:
 def quiet() -> dict[str, str]:
     """No library calls home."""
     return {
-        "DO_NOT_TRACK": "1",
+        **tracking.QUIET,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -141,12 +139,34 @@ def _serving(params: Params) -> Service:
     )
 
 
-def ports(params: Params) -> dict[str, int]:
-    """Key of params.yaml -> port that one of our services will listen on."""
-    found = {}
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where one of our services will listen, and the keys of params.yaml that say so."""
+
+    host: str
+    port: int
+    host_key: str
+    port_key: str
+
+
+def addresses(params: Params) -> list[Address]:
+    """Where our services will listen.
+
+    Raises:
+        ParamsError: when two have one port, or one has none.
+    """
+    host, serving = params.services.host, params.serving
+    found = []
     if not os.environ.get("PREFECT_API_URL"):
-        found["services.prefect_port"] = params.services.prefect_port
+        found.append((host, params.services.prefect_port, "services.host", "services.prefect_port"))
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        found["services.mlflow_port"] = params.services.mlflow_port
-    found["serving.port"] = params.serving.port
-    return found
+        found.append((host, params.services.mlflow_port, "services.host", "services.mlflow_port"))
+    found.append((serving.host, serving.port, "serving.host", "serving.port"))
+    keys: dict[int, str] = {}
+    for _, port, _, key in found:
+        if not port:
+            raise ParamsError(f"{key} is 0, any free port, but `moteur up` must know it: give one in params.yaml")
+        if port in keys:
+            raise ParamsError(f"{keys[port]} and {key} are both {port}: change one of them in params.yaml")
+        keys[port] = key
+    return [Address(host=host, port=port, host_key=name, port_key=key) for host, port, name, key in found]

@@ -7,7 +7,7 @@ cannot be loaded. Between any two writes `champion` names one version whose copy
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from flows import history
-from flows.history import Action, Entry
+from flows.history import Action, Entry, Fault
 from pipelines.adapters import files
 from pipelines.adapters.registry import Alias, Registry, Version
 from pipelines.artifacts import State
@@ -169,7 +169,13 @@ def loadable(registry: Registry, version: int) -> None:
 
 def _do(registry: Registry, root: Path, move: Move) -> Entry:
     files.write_json(root / JOURNAL, _written(move))
-    return _finish(registry, root, move)
+    try:
+        return _finish(registry, root, move)
+    except ResourceError as error:
+        raise ResourceError(
+            f"{error} The move to version {move.entry.to_version} has begun, and it may be champion already: the next"
+            " `moteur promote`, `rollback` or `verify` that reaches the registry finishes it."
+        ) from None
 
 
 def _finish(registry: Registry, root: Path, move: Move) -> Entry:
@@ -196,8 +202,10 @@ def _close(root: Path, event: Entry) -> Entry:
 def recover(registry: Registry, root: Path) -> str | None:
     """Finish or take back a move that was cut off; say what was done, None when there was nothing. Hold the lock.
 
+    It always comes to an end, so that a rollback never waits for a version that is lost.
+
     Raises:
-        ArtifactError: when neither the new nor the old champion can be loaded, or the journal is torn.
+        ArtifactError: when the journal is torn.
     """
     if not (root / JOURNAL).exists():
         return None
@@ -210,25 +218,19 @@ def recover(registry: Registry, root: Path) -> str | None:
     try:
         loadable(registry, target)
     except ArtifactError as error:
-        _take_back(registry, move, error)
+        _take_back(registry, move)
         return _reverted(root, move, f"version {target} could not be loaded: {error}")
     _finish(registry, root, move)
     return f"Finished a move that had been cut off: version {target} is champion."
 
 
-def _take_back(registry: Registry, move: Move, error: ArtifactError) -> None:
-    before = move.before.get("champion")
-    if before is not None:
-        try:
-            loadable(registry, before)
-        except ArtifactError as other:
-            raise ArtifactError(
-                f"a move from version {before} to {move.entry.to_version} was cut off, and neither can be loaded:"
-                f" {error} {other} `moteur verify` says what is damaged; `moteur rollback --to VERSION` takes another."
-            ) from None
+def _take_back(registry: Registry, move: Move) -> None:
+    """Set the aliases as they were; one whose version was deleted meanwhile, to none."""
+    there = {version.number for version in registry.versions()}
     aliases: list[Alias] = ["champion", *(step.alias for step in move.steps if step.alias != "champion")]
     for alias in aliases:
-        _set(registry, Step(alias=alias, version=move.before.get(alias)))
+        before = move.before.get(alias)
+        _set(registry, Step(alias=alias, version=before if before in there else None))
 
 
 def _reverted(root: Path, move: Move, why: str) -> str:
@@ -257,7 +259,21 @@ def _read(path: Path) -> Move:
         ) from None
 
 
-def earlier(entries: Sequence[Entry], leave_out: set[int]) -> int | None:
+def faults(root: Path, champion: int | None) -> list[Fault]:
+    """Why the records of who is champion cannot be believed. Hold the lock: a move writes one after the other."""
+    found = history.faults(root)
+    last = earlier(history.read(root), ())
+    if last != champion:
+        found.append(
+            Fault(
+                bad=f"the history says that version {last} is live, the registry says {champion}",
+                remedy="find out who moved the alias; `moteur rollback --to VERSION` sets it and records it",
+            )
+        )
+    return found
+
+
+def earlier(entries: Sequence[Entry], leave_out: Collection[int | None]) -> int | None:
     """The version that was champion last, apart from those in `leave_out`."""
     for reign in reversed(history.reigns(entries)):
         if reign.version not in leave_out:

@@ -1,5 +1,6 @@
 """`moteur up`, `moteur down`, and what `moteur status` says about services, champion, retrainings and alerts."""
 
+import errno
 import os
 import signal
 import socket
@@ -35,7 +36,7 @@ def up(root: Path, *, foreground: bool) -> None:
     """Start everything and wait until it answers; or, in the foreground, until it is stopped.
 
     Raises:
-        ParamsError: when an alert sink has no address.
+        ParamsError: when an alert sink has no address, or two services have one port.
         ResourceError: when a port is taken, or a server of the user's own does not answer.
         NotUp: when a service does not start.
     """
@@ -70,16 +71,24 @@ def _params(root: Path) -> Params:
 
 
 def _refuse_taken_ports(params: Params) -> None:
-    for key, port in services.ports(params).items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((params.services.host, port))
-            except OSError as error:
-                raise ResourceError(
-                    f"{key} is {port}, but {params.services.host} cannot be listened on there ({error.strerror}):"
-                    f" end what uses it, or give another {key} in params.yaml"
-                ) from None
+    for one in services.addresses(params):
+        try:
+            with socket.create_server((one.host, one.port), family=_family(one.host)):
+                pass
+        except OSError as error:
+            remedy = (
+                f"end what uses it, or give another {one.port_key}"
+                if error.errno == errno.EADDRINUSE
+                else f"give another {one.host_key} or {one.port_key}"
+            )
+            raise ResourceError(
+                f"{one.port_key} is {one.port}, but {one.host} cannot be listened on there ({error.strerror}): {remedy}"
+                " in params.yaml"
+            ) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _refuse_missing_servers() -> None:

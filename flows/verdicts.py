@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows import history, promotion
@@ -33,7 +34,7 @@ def promote(root: Path, *, version: int | None, who: str | None, why: str, again
     _line(console, outcome.words)
     if outcome.verdict:
         _line(console, f"Verdict {outcome.verdict['sha256'][:12]}... is kept with version {outcome.version}.")
-    if outcome.verdict is None or outcome.verdict["passed"]:
+    if outcome.already or outcome.verdict is None or outcome.verdict["passed"]:
         return 0
     key = f"promotion/refused/{outcome.version}/{outcome.verdict['sha256'][:12]}"
     Outbox(root / State.ALERTS).put(key, f"Version {outcome.version} is refused", outcome.words)
@@ -55,12 +56,8 @@ def table(verdict: Mapping[str, Any]) -> Table:
         shown.add_row("", f"[bold]{title}[/bold] {met} of {len(rules)}")
         for rule in rules:
             state = "[green]pass[/green]" if rule["passed"] else "[red]FAIL[/red]"
-            shown.add_row(state, _plain(rule["words"]))
+            shown.add_row(state, escape(rule["words"]))
     return shown
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def rollback(root: Path, *, to: int | None, who: str | None, why: str) -> None:
@@ -132,11 +129,11 @@ def _table(entries: list[Entry]) -> Table:
     for entry in entries:
         shown.add_row(
             _moment(entry.moment),
-            _plain(entry.who),
+            escape(entry.who),
             WORDS[entry.action],
             "" if entry.from_version is None else str(entry.from_version),
             str(entry.to_version),
-            _plain(entry.why),
-            _plain(entry.verdict),
+            escape(entry.why),
+            escape(entry.verdict),
         )
     return shown

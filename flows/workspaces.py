@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from flows import profiles
-from pipelines.adapters import files, lineage
+from pipelines.adapters import files, git, lineage
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import ParamsError, ResourceError
 
@@ -145,7 +145,9 @@ def _same(source: Path, target: Path) -> bool:
 def _tracked(checkout: Path) -> Iterator[str]:
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     if (checkout / ".git").exists():
-        found = subprocess.run(listing, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603
+        found = subprocess.run(  # noqa: S603
+            listing, cwd=checkout, env=git.environment(), capture_output=True, text=True, check=False
+        )
         if found.returncode == 0:
             yield from (name for name in found.stdout.split("\0") if name)
             return

@@ -63,6 +63,7 @@ class State(StrEnum):
     DRIFT = ".moteur/drift"
     ALERTS = ".moteur/alerts"
     RETRAININGS = ".moteur/retrainings"
+    ACCEPTED = ".moteur/accepted"
     SERVICES = ".moteur/services"
 
     @property

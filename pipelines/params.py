@@ -782,12 +782,18 @@ class Retraining(Section):
     """Overrides over params.yaml, a path in the checkout; None: params.yaml as it is."""
     accepted: str
     """Folder in the checkout with new data that people or rules accepted: see data/accepted/README.md."""
+    accept_requests: bool
+    """A retraining that schedule or drift starts first does `moteur accept`: what users sent since the last time
+    becomes accepted corpus, never what the model wrote. Needs serving.log.text."""
     attempts: Positive
     """A retraining that is killed goes on where it was, at most this many times in all."""
     kept: Positive
-    """Workspaces of finished retrainings that are kept; what they made is in DVC's cache."""
+    """Workspaces of ended retrainings, whatever came of them, that are kept, the newest ones; what they made is in
+    DVC's cache. One that is to go on keeps its workspace."""
     publish_retries: NotNegative
     """How often a push that fails is tried again, with a doubling wait that begins at a second."""
+    publish_minutes: Rate
+    """A push that has not ended after this time (minutes) has failed."""
 
 
 class Probation(Section):
@@ -813,7 +819,8 @@ class Schedule(Section):
     """What `moteur up` does by itself."""
 
     retraining: str | None
-    """Cron expression (minute hour day month weekday) in `timezone`; None: only drift or a person retrains."""
+    """Cron expression of five fields (minute hour day month weekday) in `timezone`; None: only drift or a person
+    retrains."""
     timezone: str
     """IANA name, for instance Europe/Zurich."""
     monitoring_minutes: Positive | None
@@ -821,13 +828,15 @@ class Schedule(Section):
     retrain_on_drift: bool
     """Whether drift starts a retraining; otherwise it only alerts."""
     cooldown_minutes: NotNegative
-    """Drift starts no retraining within this time of the start of the last one that drift started."""
+    """Drift starts no retraining within this time of the start of the last one that drift started; when it lasts, the
+    first look after that time starts one."""
     heartbeat_seconds: Annotated[int, Field(ge=30)]
-    """A flow says this often that it lives; Prefect takes no shorter time."""
-    lost_after_seconds: Annotated[int, Field(ge=10)]
-    """A flow that has been silent for so long is taken for dead and run again."""
+    """A flow says this often (seconds) that it lives; Prefect takes no shorter time."""
+    lost_after_seconds: Annotated[int, Field(ge=60)]
+    """A flow that has been silent for so long (seconds) is taken for dead, and a retraining goes on; at least twice
+    `heartbeat_seconds`."""
     pending_minutes: Positive
-    """A run that has been about to start for so long is given up."""
+    """A run that has been about to start for so long (minutes) is given up."""
 
     @model_validator(mode="after")
     def _can_be_kept(self) -> Self:
@@ -853,6 +862,8 @@ def _refuse_wrong_cron(expression: str) -> None:
     from cronsim import CronSim, CronSimError
 
     try:
+        if len(expression.split()) != 5:  # the seconds are the first of six to CronSim, and the last to Prefect
+            raise CronSimError("it has not five fields")
         next(CronSim(expression, datetime(2026, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
         raise ValueError(
@@ -911,6 +922,15 @@ class Params(Section):
     probation: Probation
     schedule: Schedule
     services: Services
+
+    @model_validator(mode="after")
+    def _requests_that_are_accepted_are_kept(self) -> Self:
+        if self.retraining.accept_requests and not self.serving.log.text:
+            raise ValueError(
+                "retraining.accept_requests is true but serving.log.text is false, so that there is no text to accept:"
+                " set the second to true, or the first to false, in params.yaml"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lengths_fit_the_model(self) -> Self:

@@ -14,17 +14,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pipelines import params as schema
-from pipelines.adapters import device, files
+from pipelines.adapters import device, files, tracking
 from pipelines.adapters.tracking import SpoolTracker, Tracker
 from pipelines.artifacts import Artifact
 from pipelines.errors import MoteurError, ParamsError, Preempted, ResourceError
 from pipelines.params import Params
 
 QUIET = {
-    "DO_NOT_TRACK": "1",
+    **tracking.QUIET,
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "GX_ANALYTICS_ENABLED": "false",
     "TOKENIZERS_PARALLELISM": "true",
     "TRANSFORMERS_VERBOSITY": "error",

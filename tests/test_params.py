@@ -142,3 +142,14 @@ def test_a_request_within_its_limits_that_never_finds_room_is_refused_with_all_k
 def test_more_answers_of_one_request_than_slots_are_refused_with_both_keys() -> None:
     text = fault(serving__limits__choices=99)
     assert "serving.limits.choices is 99 but serving.slots is 16: lower the first or raise the second" in text
+
+
+def test_a_schedule_with_seconds_is_refused_for_they_would_be_read_in_two_ways() -> None:
+    assert "is no cron expression (it has not five fields)" in fault(schedule__retraining="0 0 3 * * 1")
+    assert params.parse(changed(schedule__retraining="0 3 * * MON")).schedule.timezone == "UTC"
+
+
+def test_requests_cannot_be_accepted_when_the_log_keeps_no_text() -> None:
+    said = fault(retraining__accept_requests=True)
+    assert "retraining.accept_requests is true but serving.log.text is false" in said
+    assert params.parse(changed(retraining__accept_requests=True, serving__log__text=True)).retraining.accept_requests

@@ -17,14 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from pipelines import params as schema
 from pipelines.artifacts import State
-from pipelines.core.text.secrets import redact
+from pipelines.core.text.secrets import credentials, redact
 from pipelines.errors import ParamsError, ResourceError
 
 Severity = Literal["info", "warning", "failure"]
@@ -90,20 +90,24 @@ class Outbox:
     def put(self, key: str, title: str, body: str, severity: Severity = "warning") -> bool:
         """Keep an alert for delivery, synced to the disk; True when the key is new.
 
-        It never raises for want of a disk: an alert must not stop what it is about. Secrets are covered first.
+        It never raises but for a severity that does not exist: an alert must not stop or undo what it is about. One
+        that cannot be kept is said on stderr. Secrets are covered first.
         """
         if severity not in get_args(Severity):
             raise ValueError(f"severity is {severity!r}: one of {', '.join(get_args(Severity))}")
-        secrets = environment_secrets()
-        title = redact(" ".join(title.split()), secrets)[:LONGEST_TITLE]
-        line = {"event": "put", "key": key, "title": title, "body": redact(body, secrets)[:LONGEST_BODY]}
+        said = key
         try:
+            secrets = environment_secrets()
+            title = said = redact(" ".join(title.split()), secrets)[:LONGEST_TITLE]
+            line = {"event": "put", "key": key, "title": title, "body": redact(body, secrets)[:LONGEST_BODY]}
             with self._locked(APPENDING):
                 if any(alert.key == key for alert in self.alerts()):
                     return False
                 self._append({**line, "severity": severity, "time": time.time()})
-        except OSError as error:
-            print(f"An alert could not be kept ({error}): {title}", file=sys.stderr)  # noqa: T201  the last resort
+        except Exception as error:  # whatever it is, what the alert is about has happened
+            words = f"An alert could not be kept ({type(error).__name__}: {error}): {said}"
+            with suppress(Exception):
+                print(words, file=sys.stderr)  # noqa: T201  the last resort
             return False
         return True
 
@@ -154,7 +158,7 @@ class Outbox:
                     continue
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        text = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        text = (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace")  # half a character is no loss
         with self._path.open("ab+") as file:
             if file.tell() and not _ends_line(file.fileno(), file.tell()):
                 text = b"\n" + text
@@ -179,11 +183,14 @@ def _ends_line(descriptor: int, size: int) -> bool:
     return os.pread(descriptor, 1, size - 1) == b"\n"
 
 
+PUT = {"key", "title", "body", "severity", "time"}
+"""What the line of a new alert says."""
+
+
 def _take(found: dict[str, dict[str, Any]], line: Mapping[str, Any]) -> None:
     match line:
-        case {"event": "put", "key": str(key)} if key not in found:
-            values = {name: line[name] for name in ("key", "title", "body", "severity", "time")}
-            found[key] = {**values, "delivered": {}, "failures": {}, "closed": False}
+        case {"event": "put", "key": str(key)} if key not in found and line.keys() >= PUT:
+            found[key] = {**{name: line[name] for name in PUT}, "delivered": {}, "failures": {}, "closed": False}
         case {"event": "delivered", "key": str(key), "sink": sink, "time": moment} if key in found:
             found[key]["delivered"][sink] = moment
         case {"event": "failed", "key": str(key), "sink": sink, "time": moment} if key in found:
@@ -196,7 +203,7 @@ def _take(found: dict[str, dict[str, Any]], line: Mapping[str, Any]) -> None:
 
 
 def environment_secrets() -> set[str]:
-    """Values of environment variables whose names say that they are secret, and the addresses of sinks."""
+    """Values of environment variables whose names say that they are secret, addresses of sinks, passwords of others."""
     addresses = {ADDRESS, *_variables(Path("params.yaml"))}
     found: set[str] = set()
     for name, value in os.environ.items():
@@ -205,6 +212,8 @@ def environment_secrets() -> set[str]:
             found |= {value.strip()}
         elif any(word in name.upper() for word in SECRET_NAMES):
             found |= {value}
+        elif "://" in value:
+            found |= credentials(value)
         if name.endswith("AUTH_STRING"):  # user:password
             found |= {value.partition(":")[2]}
     return found - {""}

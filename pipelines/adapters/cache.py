@@ -11,12 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters import git
 from pipelines.errors import ArtifactError
 
 
@@ -35,13 +36,21 @@ class Item:
 class Fault:
     """One object that is not what its name says."""
 
-    item: Item
+    items: tuple[Item, ...]
+    """Everything that has this content; at least one."""
     file: Path
     """In the cache."""
     what: str
 
+    @property
+    def item(self) -> Item:
+        """One of them."""
+        return self.items[0]
+
     def __str__(self) -> str:
-        return f"{self.file} ({self.item.path} of the stage {self.item.stage}) {self.what}"
+        named = ", ".join(f"{item.path} of the stage {item.stage}" for item in self.items[:3])
+        more = f" and {len(self.items) - 3} more" if len(self.items) > 3 else ""
+        return f"{self.file} ({named}{more}) {self.what}"
 
 
 def folder(root: Path) -> Path:
@@ -86,41 +95,56 @@ def check(root: Path) -> list[Fault]:
     Raises:
         ArtifactError: when dvc.lock is missing or torn.
     """
-    objects = folder(root)
-    found: dict[str, Fault] = {}
+    objects, heads = folder(root), outs(root)
+    lists = [item for item in heads if item.md5.endswith(".dir")]
+    torn = _faults(objects, lists)
+    sound = [item for item in lists if item.md5 not in {fault.item.md5 for fault in torn}]
+    members = [member for item in sound for member in _members(objects, item)]
+    return torn + _faults(objects, [*(item for item in heads if item not in lists), *members])
+
+
+def _faults(objects: Path, items: Iterable[Item]) -> list[Fault]:
+    """What is wrong with the objects of `items`, each hashed once, whatever it is called."""
+    named: dict[str, list[Item]] = {}
+    for item in items:
+        named.setdefault(item.md5, []).append(item)
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        heads = outs(root)
-        for fault in pool.map(lambda item: _fault(objects, item), heads):
-            if fault:
-                found[fault.item.md5] = fault
-        inner = {item.md5: item for head in heads if head.md5 not in found for item in _members(objects, head)}
-        for fault in pool.map(lambda item: _fault(objects, item), inner.values()):
-            if fault:
-                found[fault.item.md5] = fault
-    return list(found.values())
+        found = pool.map(lambda names: _fault(objects, tuple(names)), named.values())
+        return [fault for fault in found if fault]
 
 
 def _place(objects: Path, md5: str) -> Path:
     return objects / md5[:2] / md5[2:]
 
 
-def _fault(objects: Path, item: Item) -> Fault | None:
-    file = _place(objects, item.md5)
+def _fault(objects: Path, items: tuple[Item, ...]) -> Fault | None:
+    md5 = items[0].md5
+    file = _place(objects, md5)
     try:
         digest = _md5(file)
     except FileNotFoundError:
-        return Fault(item=item, file=file, what="is missing")
+        return Fault(items=items, file=file, what="is missing")
     except OSError as error:
-        return Fault(item=item, file=file, what=f"cannot be read ({error.strerror})")
-    if digest == item.md5.removesuffix(".dir"):
+        return Fault(items=items, file=file, what=f"cannot be read ({error.strerror})")
+    if digest == md5.removesuffix(".dir"):
         return None
-    return Fault(item=item, file=file, what=f"has rotted: its md5 is {digest}")
+    return Fault(items=items, file=file, what=f"has rotted: its md5 is {digest}")
 
 
 def _members(objects: Path, item: Item) -> Iterator[Item]:
     if item.md5.endswith(".dir"):
         for entry in json.loads(_place(objects, item.md5).read_bytes()):
             yield Item(stage=item.stage, path=f"{item.path}/{entry['relpath']}", md5=entry["md5"])
+
+
+def folders(root: Path) -> Iterator[dict[str, Path]]:
+    """Every folder that the cache holds, of this run or an earlier one: name in the folder -> object; not hashed."""
+    objects = folder(root)
+    for file in sorted(objects.glob("*/*.dir")):
+        try:
+            yield {str(entry["relpath"]): _place(objects, entry["md5"]) for entry in json.loads(file.read_bytes())}
+        except (OSError, ValueError, LookupError, TypeError):  # a list that has rotted, which `check` names
+            continue
 
 
 def _md5(file: Path) -> str:
@@ -144,21 +168,32 @@ def _listing(path: Path) -> bytes:
 def mend(root: Path, faults: list[Fault]) -> list[Fault]:
     """Replace bad objects by the workspace's own copy or by the remote's; return those that stay bad.
 
-    A bad object for which nothing is found is taken out of the cache, so that DVC cannot hand it out: run its stage
-    again.
+    What a list names can only be looked at when the list is whole again, so that is done then. A bad object for which
+    nothing is found is taken out of the cache, so that DVC cannot hand it out: run its stage again.
     """
+    left: list[Fault] = []
+    seen: set[Path] = set()
+    while faults:
+        left += _mend(root, faults)
+        seen |= {fault.file for fault in faults}
+        lists = any(fault.item.md5.endswith(".dir") for fault in faults)
+        faults = [fault for fault in check(root) if fault.file not in seen] if lists else []
+    return left
+
+
+def _mend(root: Path, faults: list[Fault]) -> list[Fault]:
     objects = folder(root)
     for fault in faults:
-        source = root / fault.item.path
-        content = _content(source, fault.item.md5)
+        copies = (_content(root / item.path, item.md5) for item in fault.items)
+        content = next((copy for copy in copies if copy is not None), None)
         fault.file.unlink(missing_ok=True)
         if content is not None:
             _put(content, fault.file)
-    left = [fault for fault in faults if _fault(objects, fault.item)]
+    left = [fault for fault in faults if _fault(objects, fault.items)]
     if left and _remotes(root):
-        for stage in sorted({fault.item.stage for fault in left}):
+        for stage in sorted({item.stage for fault in left for item in fault.items}):
             _fetch(root, stage)
-        left = [fault for fault in left if _fault(objects, fault.item)]
+        left = [fault for fault in left if _fault(objects, fault.items)]
     return left
 
 
@@ -192,5 +227,5 @@ def _remotes(root: Path) -> bool:
 
 def _fetch(root: Path, stage: str) -> None:
     subprocess.run(  # noqa: S603  DVC of this environment
-        [sys.executable, "-m", "dvc", "fetch", stage], cwd=root, capture_output=True, check=False
+        [sys.executable, "-m", "dvc", "fetch", stage], cwd=root, env=git.environment(), capture_output=True, check=False
     )

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import files, sandbox
+from pipelines.adapters import files, release, sandbox
 from pipelines.adapters.exams import Paper
 from pipelines.core.judging import scores
 from pipelines.core.judging.gates import Marks, Service
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +73,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         ArtifactError: when the release is not sound.
     """
     folder = Path(request["folder"])
-    digest = files.sha256(folder / MANIFEST)
+    digest = files.sha256(folder / release.MANIFEST)
     sandbox.enter(folder)
-    from pipelines.adapters import device, release, weights
+    from pipelines.adapters import device, weights
 
     weights.check_folder(folder)
     began = time.perf_counter()

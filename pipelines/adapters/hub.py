@@ -64,7 +64,7 @@ def _remedy(uri: str, name: str, reason: str) -> str:
     return (
         f"{uri}: the dataset {name} cannot be opened ({reason}). Check the name, the split and the connection"
         f" (HF_ENDPOINT, HF_HUB_OFFLINE, proxies); or fetch it elsewhere with `hf download {name} --repo-type dataset`,"
-        " put its parquet files below ingestion.root and name them in params.yaml."
+        " and name its parquet files instead; those that params.yaml names lie below ingestion.root."
     )
 
 

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters import git
+
 ORIGIN = Path(".moteur/origin.json")
 """Kept in a workspace that was copied from a checkout: the version of the code it was copied from."""
 
@@ -26,6 +28,7 @@ def _git(root: Path, *arguments: str) -> str:
         done = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607  the user's git
             cwd=root,
+            env=git.environment(),
             capture_output=True,
             text=True,
             timeout=10,

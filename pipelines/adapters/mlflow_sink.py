@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters.tracking import LIFECYCLE_SPOOL
+from pipelines.adapters.tracking import LIFECYCLE_SPOOL, settle_client
 from pipelines.artifacts import State
-from pipelines.core.text.secrets import redact
+from pipelines.core.text.secrets import credentials, redact
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -281,12 +281,7 @@ def _tag_key(path: str) -> str:
 
 
 def _client() -> "MlflowClient":
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    settle_client(retries=1, seconds=10)
     from mlflow.tracking import MlflowClient
 
     State.ROOT.path.mkdir(exist_ok=True)
@@ -307,9 +302,10 @@ def _drain_or_warn(warned: list[str]) -> None:
         drain()
     except Exception as error:
         if not warned:
-            text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            text = redact(first, credentials(tracking_uri()))[:200]
             print(  # noqa: T201  the one line of warning
-                f"MLflow at {shown_uri()} does not take what we send ({redact(text)}). The run goes on; what waits in"
+                f"MLflow at {shown_uri()} does not take what we send ({text}). The run goes on; what waits in"
                 f" {State.TRACKING} is sent by the next `moteur run` or `moteur status`.",
                 file=sys.stderr,
             )

@@ -24,17 +24,23 @@ _COLUMN: Final = "column."
 
 
 def texts(validated: Path, kind: str, most: int) -> list[str]:
-    """At most `most` accepted documents of the splits that no training saw, drawn by the hash of their ids.
+    """At most `most` accepted documents of the splits that no training saw, drawn by hash.
 
     A model predicts what it was trained on better than anything new; training text would make all that is new look like
     drift. Of the instructions about one text only one is taken, since documents must be independent of each other.
     """
     drawn: dict[str, tuple[bytes, str]] = {}
     for group, name, text in _candidates(validated, kind):
-        mark = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        mark = _mark(name)
         if group not in drawn or mark < drawn[group][0]:
             drawn[group] = (mark, text)
-    return [text for _, text in sorted(drawn.values())[:most]]
+    order = sorted(drawn, key=_mark)  # by the text itself, lest those that much is asked about come first
+    return [drawn[group][1] for group in order[:most]]
+
+
+def _mark(name: str) -> bytes:
+    """A number as good as drawn at random, the same on every machine."""
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
 def _candidates(validated: Path, kind: str) -> Iterator[tuple[str, str, str]]:

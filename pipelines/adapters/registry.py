@@ -11,6 +11,7 @@ What is fetched is what the manifest names, file by file, and the manifest is wh
 a listing by the server nor a path in it is trusted.
 """
 
+import json
 import os
 import re
 import tempfile
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.adapters import files, models, release, weights
+from pipelines.adapters import files, models, release, tracking, weights
 from pipelines.artifacts import State
+from pipelines.core.text.secrets import credentials, redact
 from pipelines.errors import ArtifactError, ResourceError
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def open_registry(uri: str | None = None, *, root: Path) -> "Registry":
     """
     database = (root / State.MLFLOW_DATABASE).resolve()
     where = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
-    _keep_mlflow_quiet()
+    tracking.settle_client(retries=2, seconds=30)
     with _reaching(where):
         from mlflow.tracking import MlflowClient
 
@@ -72,20 +74,6 @@ def is_made(root: Path) -> bool:
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / State.MLFLOW_DATABASE).exists()
 
 
-def _keep_mlflow_quiet() -> None:
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
 @contextmanager
 def _reaching(uri: str) -> Iterator[None]:
     """Turn what the client raises when the server is not there into a sentence."""
@@ -96,16 +84,15 @@ def _reaching(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, ConnectionError) as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ResourceError(
-            f"the registry at {_without_password(uri)} does not do what is asked ({type(error).__name__}:"
-            f" {_without_password(text)})."
-            " Nothing was promoted. Start MLflow, or correct MLFLOW_TRACKING_URI, and run the command again."
+            f"the registry at {redact(uri)} does not do what is asked ({type(error).__name__}: {_said(error, uri)})."
+            " Start MLflow, or correct MLFLOW_TRACKING_URI, and run the command again."
         ) from None
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+def _said(error: Exception, uri: str) -> str:
+    """The first line of an error, without the password; cut last, for half a password would not be known as one."""
+    return redact((str(error).splitlines() or [type(error).__name__])[0], credentials(uri))[:300]
 
 
 class Registry:
@@ -151,6 +138,8 @@ class Registry:
         with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
             try:
                 self.fetch(version.number, Path(scratch) / FOLDER)
+                if version.tags.get(EXAM_TAG):
+                    self.fetch_exam(version.number, Path(scratch))
             except ArtifactError:
                 return False
         return True
@@ -212,8 +201,7 @@ class Registry:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
         raise ArtifactError(
-            f"the registry at {_without_password(self.uri)} has no version {number}: `moteur history` lists those that"
-            " were live."
+            f"the registry at {redact(self.uri)} has no version {number}: `moteur history` lists those that were live."
         )
 
     def aliases(self) -> dict[str, int]:
@@ -266,11 +254,28 @@ class Registry:
         if not SHA256.fullmatch(digest) or gated != digest:
             raise ArtifactError(
                 f"version {version} has manifest sha256 {digest or 'none'} but was gated as {gated or 'none'}: its"
-                " tags were changed. Register the release again with `moteur promote`."
+                f" tags were changed. {RESEAT}"
             )
         with files.replacing(folder) as fresh:
             self._copy(str(found.run_id), digest, fresh, f"version {version}")
         return folder
+
+    def replace(self, version: int, copy: Path) -> None:
+        """Put the files of `copy`, the same release, in the place of a version's damaged ones, and read them back.
+
+        Raises:
+            ArtifactError: when `copy` is damaged itself or another release, or the version stays damaged.
+        """
+        found = self._model_version(version)
+        if check(copy) != found.tags.get(MANIFEST_TAG, ""):
+            raise ArtifactError(f"{copy} is another release than version {version}: `moteur promote` registers it.")
+        try:
+            with _reaching(self.uri):
+                self._client.log_artifacts(str(found.run_id), str(copy), FOLDER)
+        except OSError as error:
+            raise ArtifactError(f"the copy of version {version} cannot be replaced ({error}). {MEND}") from None
+        with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
+            self.fetch(version, Path(scratch) / FOLDER)
 
     def fetch_exam(self, version: int, folder: Path) -> Path:
         """Copy the exam of a version into `folder` and check it; return the file.
@@ -282,11 +287,11 @@ class Registry:
         expected = found.tags.get(EXAM_TAG, "")
         if not expected:
             raise ArtifactError(f"version {version} was registered without an exam: register it with `moteur promote`.")
-        file = self._download(str(found.run_id), "exam.jsonl", folder, f"version {version}")
+        file = self._download(str(found.run_id), "exam.jsonl", folder, f"version {version}", AGAIN)
         if files.sha256(file) != expected:
             raise ArtifactError(
                 f"the exam of version {version} was changed since it was registered (its sha256 is not"
-                f" {expected[:12]}...): register the release again with `moteur promote`."
+                f" {expected[:12]}...). {AGAIN}"
             )
         return file
 
@@ -311,24 +316,38 @@ class Registry:
         models.refuse_unsafe(folder)
         weights.check_folder(folder)
 
-    def _download(self, run: str, path: str, folder: Path, what: str) -> Path:
+    def _download(self, run: str, path: str, folder: Path, what: str, remedy: str = "") -> Path:
         from mlflow.exceptions import MlflowException
         from requests import RequestException
 
         folder.mkdir(parents=True, exist_ok=True)
+        remedy = remedy or MEND
         try:
             found = Path(self._client.download_artifacts(run, path, str(folder)))
         except RequestException:
             with _reaching(self.uri):
                 raise
         except (MlflowException, OSError) as error:
-            with _reaching(self.uri):
-                self._client.get_run(run)
-            text = (str(error).splitlines() or [""])[0][:200]
-            raise ArtifactError(f"{what} in the registry lacks {path} ({text}). {MEND}") from None
+            if self._knows(run):
+                raise ArtifactError(
+                    f"{what} in the registry lacks {path} ({_said(error, self.uri)}). {remedy}"
+                ) from None
+            raise ArtifactError(f"{what} in the registry lost its run {run}, which held its files. {RESEAT}") from None
         if not found.is_file() or found.is_symlink() or not found.resolve().is_relative_to(folder.resolve()):
-            raise ArtifactError(f"{what} in the registry: {path} is not a plain file. {MEND}")
+            raise ArtifactError(f"{what} in the registry: {path} is not a plain file. {remedy}")
         return found
+
+    def _knows(self, run: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        with _reaching(self.uri):
+            try:
+                self._client.get_run(run)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
+        return True
 
     def write_verdict(self, version: int, document: Mapping[str, Any]) -> None:
         """Keep a verdict with the version it is about, and say in its tags what came of it."""
@@ -357,19 +376,29 @@ class Registry:
         expected = found.tags.get("gate.verdict_sha256")
         if not expected:
             return None
+        again = f"`moteur promote {version}` asks the gate again."
         with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
-            file = self._download(
-                str(found.run_id), f"{VERDICTS}/{expected}.json", Path(scratch), f"the verdict on version {version}"
-            )
-            document: dict[str, Any] = files.read_json(file)
-        if document.get("sha256") != expected or gates.digest(document) != expected:
-            raise ArtifactError(
-                f"the verdict on version {version} was changed: gate it again, `moteur promote {version}`."
-            )
+            what = f"the verdict on version {version}"
+            file = self._download(str(found.run_id), f"{VERDICTS}/{expected}.json", Path(scratch), what, again)
+            try:
+                document: dict[str, Any] = json.loads(file.read_bytes())
+                same = document["sha256"] == gates.digest(document) == expected
+            except (ValueError, LookupError, TypeError, AttributeError):  # torn, or another thing altogether
+                same = False
+        if not same:
+            raise ArtifactError(f"the verdict on version {version} was changed: {again}")
         return document
 
 
-MEND = "Take back another version with `moteur rollback`, or register the release again with `moteur promote`."
+MEND = (
+    "`moteur verify --all --mend` puts an intact copy in its place, if models/release, DVC's cache or another version"
+    " holds one; `moteur rollback --to VERSION` makes another version champion."
+)
+AGAIN = "Register the release again with `moteur promote`."
+RESEAT = (
+    "Register the same release again with `moteur promote`, then `moteur rollback --to VERSION` with its new number"
+    " makes it champion in place of this copy."
+)
 
 
 def check(bundle: Path) -> str:

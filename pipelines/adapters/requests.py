@@ -12,11 +12,12 @@ answered request. A segment belongs to one process and is never opened again; a 
 import contextlib
 import datetime
 import fcntl
+import itertools
 import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,16 @@ def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[di
         for record in _records(path):
             if since is None or _time(record) >= since:
                 yield record
+
+
+def beyond(folder: Path, known: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name of its segment, record) of all but the first `known[name]` records of each segment.
+
+    What `read` leaves out does not count, so that the counts hold while lines are appended and old text is deleted.
+    """
+    for path in segments(folder):
+        for record in itertools.islice(_records(path), known.get(path.name, 0), None):
+            yield path.name, record
 
 
 def latest(folder: Path) -> Iterator[dict[str, Any]]:

@@ -141,7 +141,7 @@ def _check_head(file: FileInput) -> None:
     with file.open() as stored:
         head = stored.read(4)
     if not head:
-        raise DataError(f"{file.name} is empty: fetch it again or remove it from ingestion in params.yaml")
+        raise DataError(f"{file.name} is empty: fetch it again, or do not name it")
     found = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
     expected = file.compression or ("parquet" if file.format == "parquet" else None)
     if found != expected:
@@ -151,29 +151,31 @@ def _check_head(file: FileInput) -> None:
         )
 
 
-def local_inputs(root: Path, uri: str, separator: str | None, max_line_bytes: int) -> list[FileInput]:
-    """The files below `root` that a path or glob names, sorted.
+def local_inputs(
+    root: Path, uri: str, separator: str | None, max_line_bytes: int, place: str = "ingestion.root"
+) -> list[FileInput]:
+    """The files below `root`, which `place` names, that a path or glob names, sorted.
 
     Raises:
         DataError: no match, a folder, an empty file, an unknown format, or other content than the name says.
     """
     if not root.is_dir():
-        raise DataError(f"ingestion.root is {root}, which is no folder: make it or change the key in params.yaml")
+        raise DataError(f"{place} is {root}, which is no folder: make it or name another")
     if glob.has_magic(uri) and not (root / uri).exists():
         found = sorted(path for path in root.glob(uri) if path.is_file())
         if not found:
-            raise DataError(f"{uri} matches no file below {root} (ingestion.root)." + _near(root, uri))
+            raise DataError(f"{uri} matches no file below {root} ({place})." + _near(root, uri))
     else:
         found = [root / uri]
-    return [_local_input(root, path, separator, max_line_bytes) for path in found]
+    return [_local_input(root, path, separator, max_line_bytes, place) for path in found]
 
 
-def _local_input(root: Path, path: Path, separator: str | None, max_line_bytes: int) -> FileInput:
+def _local_input(root: Path, path: Path, separator: str | None, max_line_bytes: int, place: str) -> FileInput:
     name = path.relative_to(root).as_posix()
     if path.is_dir():
         raise DataError(f"{name} is a folder: name its files, for instance {name}/*.jsonl")
     if not path.exists():
-        raise DataError(f"{name} is not there below {root} (ingestion.root)." + _near(root, name))
+        raise DataError(f"{name} is not there below {root} ({place})." + _near(root, name))
     file = FileInput(name, lambda: path.open("rb"), separator, max_line_bytes)
     try:
         _check_head(file)
@@ -223,7 +225,7 @@ def url_inputs(uri: str, separator: str | None, max_line_bytes: int) -> list[Fil
     except DataError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{shown(uri)} is not there: correct the source in params.yaml") from None
+        raise DataError(f"{shown(uri)} is not there: correct its address") from None
     except Exception as error:  # drivers raise errors of their own kinds
         raise DataError(f"{shown(uri)} is out of reach ({type(error).__name__}: {error})") from None
 

@@ -42,38 +42,47 @@ class Input(Protocol):
         """
 
 
-def resolve(source: Source, kind: str, split: str, root: Path, max_line_bytes: int) -> list[Input]:
+def resolve(
+    source: Source, kind: str, split: str, root: Path, max_line_bytes: int, option: str | None = None
+) -> list[Input]:
     """The inputs that `source` names, in a fixed order, each checked as far as it can be without reading it.
+
+    Args:
+        source: What is read.
+        kind: Of its records.
+        split: That they become part of.
+        root: Where paths begin.
+        max_line_bytes: A longer line is no record.
+        option: Of the command line, where the source was given; messages name it. None: it stands in params.yaml.
 
     Raises:
         ParamsError: the URI is not of one of the forms.
         DataError: nothing is there, or it cannot be read; the message names it and the remedy.
     """
     if source.uri.startswith("tales://"):
-        return [_TalesInput(source, kind, split)]
+        return [_TalesInput(source, kind, split, option or f"ingestion.{kind}.{split}")]
     if source.uri.startswith("hf://"):
         return [hub.HubInput(source.uri, split)]
     found: list[FileInput]
     if "://" in source.uri:
         found = url_inputs(source.uri, source.separator, max_line_bytes)
     else:
-        found = local_inputs(root, source.uri, source.separator, max_line_bytes)
+        found = local_inputs(root, source.uri, source.separator, max_line_bytes, option or "ingestion.root")
     return list(found)
 
 
 class _TalesInput:
     num_byte_order_marks = 0
 
-    def __init__(self, source: Source, kind: str, split: str) -> None:
+    def __init__(self, source: Source, kind: str, split: str, where: str) -> None:
         self.name = "tales"
         try:
             self._tales = TalesSource.parse(source.uri)
         except ValueError as error:
-            raise ParamsError(f"ingestion.{kind}.{split}: {error}") from None
+            raise ParamsError(f"{where}: {error}") from None
         if kind == "preferences":
             raise ParamsError(
-                f"ingestion.preferences.{split}: {source.uri} has no preferences (the stage `feedback` makes them):"
-                " remove it or name a file"
+                f"{where}: {source.uri} has no preferences (the stage `feedback` makes them): remove it or name a file"
             )
         self._kind, self._split, self._limit = kind, split, source.limit
 

@@ -22,6 +22,26 @@ Item = TypeVar("Item")
 RUN_VARIABLE = "MOTEUR_RUN"
 """Names the lifecycle run that a stage belongs to; without it the run is named after the `dvc` process around us."""
 
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+"""MLflow calls nobody, prints nothing of its own, and unpickles nothing."""
+
+
+def settle_client(*, retries: int, seconds: int) -> None:
+    """Set, before MLflow is imported, how its client behaves, where the environment does not say so."""
+    for name, value in {
+        **QUIET,
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
+    }.items():
+        os.environ.setdefault(name, value)
+
 
 def run_name() -> str:
     """The run this process belongs to: stages of one `moteur run`, or of one `dvc repro`, share it."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as running
 from hypothesis import strategies as st
 
 from pipelines import params as schema
@@ -212,6 +213,29 @@ def test_many_processes_that_put_the_same_keys_at_once_leave_each_once(tmp_path:
     assert sorted(line["key"] for line in lines) == sorted(f"key/{number}" for number in range(20))
 
 
+def test_whatever_keeps_an_alert_from_being_kept_the_caller_goes_on_and_it_is_said(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(alerts, "environment_secrets", lambda: 1 / 0)
+        assert not outbox.put("rollback/1", "Version 2 was rolled back, by Ann", "")
+    assert capsys.readouterr().err == "An alert could not be kept (ZeroDivisionError: division by zero): rollback/1\n"
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(Outbox, "_append", lambda *_: 1 / 0)
+    assert not outbox.put("rollback/1", "Version 2 was rolled back", "")
+
+
+def test_an_alert_with_half_a_character_and_one_behind_half_an_alert_are_kept(outbox: Outbox) -> None:
+    outbox.put("a", "by \udce4", "because of \ud83d")
+    with outbox._path.open("a") as file:
+        file.write('{"event": "put", "key": "torn"}\n')
+    assert outbox.put("b", "B", "")
+    assert [(alert.key, alert.title, alert.body) for alert in outbox.alerts()] == [
+        ("a", "by ?", "because of ?"),
+        ("b", "B", ""),
+    ]
+
+
 def test_only_one_process_delivers(outbox: Outbox) -> None:
     with outbox.delivering(), pytest.raises(ResourceError, match="Another process delivers"), outbox.delivering():
         pass
@@ -272,6 +296,15 @@ def test_row_48_no_planted_secret_is_in_the_outbox_the_messages_or_the_output(
     assert "[secret]@db/moteur" in seen
 
 
+def test_row_48_the_password_of_a_server_that_the_environment_names_is_covered_in_any_text(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://moteur:spl%40t!wort@db/moteur")
+    outbox.put("a", "nonnumeric port: 'spl@t!wort'", 'no login for "moteur" with spl%40t!wort')
+    (alert,) = outbox.alerts()
+    assert (alert.title, alert.body) == ("nonnumeric port: '[secret]'", 'no login for "moteur" with [secret]')
+
+
 def test_the_null_twin_takes_every_alert() -> None:
     assert NullOutbox().put("a", "A", "")
 
@@ -281,6 +314,7 @@ def test_a_severity_that_does_not_exist_is_a_fault_of_the_caller(outbox: Outbox)
         outbox.put("a", "A", "", "loud")  # type: ignore[arg-type]
 
 
+@running(deadline=None)  # every alert is synced to the disk
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=30)), max_size=8))
 def test_what_is_put_is_read_back_once_for_each_key(entries: list[tuple[str, str]]) -> None:
     import tempfile

@@ -81,3 +81,19 @@ def test_the_same_arrays_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         reader.save_arrays(tmp_path / name, arrays)
     assert files.sha256(tmp_path / "one") == files.sha256(tmp_path / "two")
+
+
+def test_a_text_that_much_is_asked_about_is_drawn_as_often_as_one_with_a_single_question(tmp_path):
+    """A reference full of stories with many questions would make everyday traffic look like drift."""
+    base = {"task": "qa", "completion": "yes", "source": "here", "gold": None}
+    rows = [
+        {**base, "id": f"{story}-{number}", "context": f"story {story}", "prompt": f"question {number}"}
+        for story in range(400)
+        for number in range(8 if story % 2 else 1)
+    ]
+    for split in ("valid", "test"):
+        files.write_jsonl(datasets.file(tmp_path, "instructions", split), rows if split == "test" else [])
+    asked = references.texts(tmp_path, "requests", 100)
+    much = sum(int(text.split()[1]) % 2 for text in asked)
+    assert len(asked) == 100
+    assert 35 <= much <= 65

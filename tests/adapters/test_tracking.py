@@ -1,6 +1,7 @@
 """The spool, the ledger, and what a person sees."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,18 @@ def test_on_a_terminal_there_is_a_bar(
 def test_tracking_items_gives_each_of_them(kind: str, tracker: SpoolTracker) -> None:
     one = tracker if kind == "spool" else NullTracker()
     assert list(one.track(iter("abc"), "letters", 3)) == ["a", "b", "c"]
+
+
+def test_the_client_of_mlflow_is_quiet_and_as_patient_as_it_is_told_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [*tracking.QUIET, "MLFLOW_LOGGING_LEVEL", "MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    for name in names:
+        monkeypatch.setenv(name, "as it was")  # taken back after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    tracking.settle_client(retries=2, seconds=30)
+    assert {name: os.environ[name] for name in tracking.QUIET} == tracking.QUIET
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"

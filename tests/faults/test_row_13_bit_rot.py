@@ -102,6 +102,15 @@ def test_row_13_where_the_workspace_has_no_good_copy_the_remote_gives_one(made_b
     workspace.write_text("one")
 
 
+def test_row_13_when_a_list_and_a_file_in_it_rot_one_mending_finds_both(made_by_dvc):
+    item = cache.outs(made_by_dvc)[0]
+    rot(made_by_dvc, b"one")
+    rot(made_by_dvc, cache._place(cache.folder(made_by_dvc), item.md5).read_bytes())
+    assert len(bad(made_by_dvc)) == 1
+    assert cache.mend(made_by_dvc, cache.check(made_by_dvc)) == []
+    assert bad(made_by_dvc) == []
+
+
 @pytest.fixture
 def workspace(tmp_path):
     return releases.workspace(tmp_path / "w", releases.small(tmp_path / "bundle", "v"))
@@ -115,6 +124,37 @@ def test_row_13_without_any_good_copy_the_object_is_taken_out_and_its_stage_name
     assert not file.exists()
     assert "data/validated/corpus.test.jsonl of the stage data_validation) has rotted" in finding.bad
     assert "`moteur run --from data_validation` makes it again" in finding.remedy
+
+
+@pytest.mark.parametrize("good", ["corpus.test.jsonl", "a copy.jsonl", "z copy.jsonl"])
+def test_row_13_an_object_with_several_names_is_mended_from_whichever_copy_is_good(workspace, good):
+    data = workspace / Artifact.VALIDATED
+    content = (data / "corpus.test.jsonl").read_bytes()
+    names = ("corpus.test.jsonl", "a copy.jsonl", "z copy.jsonl")
+    for name in names:
+        (data / name).write_bytes(content)
+    releases.record(workspace, {"data_validation": [Artifact.VALIDATED], "deployment": [Artifact.RELEASE]})
+    file = rot(workspace, content)
+    for name in names:
+        if name != good:
+            (data / name).write_text("changed by hand")
+    (words,) = bad(workspace)
+    assert all(f"data/validated/{name} of the stage data_validation" in words for name in names)
+    assert cache.mend(workspace, cache.check(workspace)) == []
+    assert file.read_bytes() == content
+
+
+def test_row_13_mending_again_finds_a_copy_that_came_back_meanwhile(workspace):
+    data = workspace / Artifact.VALIDATED / "corpus.test.jsonl"
+    content = data.read_bytes()
+    rot(workspace, content)
+    data.unlink()
+    for _ in range(2):
+        (finding,) = [one for one in verification.dvc(workspace, mend=True) if one.bad]
+        assert "no good copy was found" in finding.remedy
+    data.write_bytes(content)
+    (finding,) = verification.dvc(workspace, mend=True)
+    assert (finding.place, finding.bad) == ("DVC's cache: bad objects were replaced, 2 outputs are whole", "")
 
 
 def test_row_13_a_missing_object_is_named(workspace):

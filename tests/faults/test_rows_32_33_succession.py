@@ -223,7 +223,7 @@ def test_row_33_killed_before_any_write_the_next_start_finishes_or_nothing_had_b
             recovered = [scene]
             if not nested:  # the first time every write is still to be done: kill the recovery before each of them
                 recovered.append(nested := scene.copy(tmp_path / f"{write}-nested"))
-                for again in range(6):
+                for again in range(7):
                     forks.do(nested.job("recover", kill_before=again))
                     assert nested.champion() in (old, new)
             assert forks.do(*(one.job("recover") for one in recovered)) == [0] * len(recovered)
@@ -232,11 +232,11 @@ def test_row_33_killed_before_any_write_the_next_start_finishes_or_nothing_had_b
                 assert not (one.root / succession.JOURNAL).exists()
         if begun or code == 0:
             assert moves(scene) == [*moves(start), (what, new)]
-            assert history.faults(scene.root) == []
+        assert history.faults(scene.root) == []
         if code == 0:
             break
         assert code == KILLED
-    assert write >= (11 if what == "promote" else 5)
+    assert write >= (12 if what == "promote" else 6)
     assert after(scene) == expected
 
 
@@ -256,6 +256,56 @@ def test_row_33_a_new_champion_that_cannot_be_loaded_is_taken_back(first, forks,
     assert after(scene) == {"champion": 1}
     assert moves(scene) == [("promote", 1), ("revert", 2)]
     assert not journal.exists()
+
+
+def test_row_33_a_registry_that_goes_down_in_the_middle_of_a_move_is_not_told_as_nothing_done(
+    first, tmp_path, monkeypatch
+):
+    scene = first.copy(tmp_path / "root")
+    event = succession.entry(scene.found.version(2), "promote", champion=1, who="ops", why="")
+
+    def gone(*_):
+        raise ResourceError("the registry does not do what is asked.")
+
+    with monkeypatch.context() as down, succession.holding(scene.root):
+        down.setattr(Registry, "set_tag", gone)
+        down.setattr(succession, "_pardoned", lambda *_: {2: {succession.WITHDRAWN: ""}})
+        with pytest.raises(ResourceError, match=r"asked\. The move to version 2 has begun, and it may be champion"):
+            succession.crown(scene.found, scene.root, event)
+    assert scene.champion() == 2
+    with succession.holding(scene.root):
+        assert succession.recover(scene.found, scene.root)
+    assert moves(scene)[-1] == ("promote", 2)
+
+
+def test_row_33_where_neither_the_new_nor_the_old_champion_loads_a_rollback_still_takes_a_third(
+    second, forks, tmp_path
+):
+    for write in itertools.count(7):
+        scene = second.copy(tmp_path / f"{write}")
+        assert forks.do(scene.job("promote", version=3, kill_before=write)) == [KILLED]
+        if (scene.root / succession.JOURNAL).exists() and after(scene)["champion"] == 3:
+            break
+    _swap_manifest(scene, 2)
+    _swap_manifest(scene, 3)
+    assert forks.do(scene.job("rollback")) == [0]
+    assert after(scene) == {"champion": 1}
+    assert moves(scene)[2:] == [("revert", 3), ("rollback", 1)]
+    assert not (scene.root / succession.JOURNAL).exists()
+
+
+def test_row_33_a_move_is_taken_back_though_the_old_champion_was_deleted_meanwhile(first, tmp_path):
+    scene = first.copy(tmp_path / "root")
+    event = succession.entry(scene.found.version(2), "promote", champion=1, who="ops", why="")
+    steps = (succession.Step(alias="previous_champion", version=1), succession.Step(alias="champion", version=2))
+    move = succession.Move(entry=event, before={"champion": 1}, steps=steps)
+    succession.files.write_json(scene.root / succession.JOURNAL, succession._written(move))
+    scene.found.set_alias("champion", 2)
+    scene.found._client.delete_model_version("moteur", "1")
+    _swap_manifest(scene, 2)
+    with succession.holding(scene.root):
+        assert succession.recover(scene.found, scene.root)
+    assert after(scene) == {}
 
 
 def _swap_manifest(scene: Scene, number: int) -> None:

@@ -27,6 +27,7 @@ COMMANDS = [
     "up",
     "down",
     "retrain",
+    "accept",
     "alerts",
 ]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
@@ -82,6 +83,16 @@ def test_a_variable_without_a_profile_is_refused(tmp_path: Path) -> None:
     done = toy.moteur(tmp_path, "run", "--var", "DATA=/x")
     assert done.returncode == 2
     assert "give --profile FILE too" in done.stderr
+
+
+def test_a_workspace_that_is_not_there_is_named_and_only_a_run_or_a_plan_makes_it(tmp_path: Path) -> None:
+    root = toy.make(tmp_path / "checkout", git=False)
+    for command in ("status", "report", "promote", "verify", "drift", "up", "retrain", "alerts"):
+        done = toy.moteur(root, command, "--workspace", "typo")
+        assert done.returncode == 2, command
+        assert "--workspace typo is neither a checkout nor a workspace" in done.stderr
+        assert "`moteur run --workspace typo` makes one" in done.stderr
+    assert not (root / "typo").exists()
 
 
 def test_a_torn_lock_file_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -109,8 +109,7 @@ def test_an_entry_is_written_once_and_chained_to_the_one_before(tmp_path):
 
 @pytest.mark.parametrize("damage", ["changed", "taken out", "swapped"])
 def test_a_line_that_was_changed_or_taken_out_is_noticed(tmp_path, damage):
-    for number in range(1, 5):
-        history.append(tmp_path, event(number, f"2026-03-0{number}T00:00:00+00:00", number))
+    four(tmp_path)
     path = tmp_path / history.PATH
     lines = path.read_text().splitlines(keepends=True)
     if damage == "changed":
@@ -126,13 +125,85 @@ def test_a_line_that_was_changed_or_taken_out_is_noticed(tmp_path, damage):
 @pytest.mark.parametrize("kept", [1, 20, -2, -1])
 def test_half_a_line_left_by_a_crash_is_passed_over_and_written_again(tmp_path, kept):
     history.append(tmp_path, FIRST)
+    head = (tmp_path / history.HEAD).read_bytes()
     second = history.append(tmp_path, event(2, "2026-03-02T00:00:00+00:00", 2))
     path = tmp_path / history.PATH
     first, last = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + last[:kept])
+    (tmp_path / history.HEAD).write_bytes(head)  # it is written after the line
+    assert history.faults(tmp_path) == []
     history.append(tmp_path, event(2, "2026-03-02T00:00:00+00:00", 2))
     third = history.append(tmp_path, event(3, "2026-03-03T00:00:00+00:00", 3))
     assert history.read(tmp_path) == [FIRST, second, third]
+    assert history.faults(tmp_path) == []
+
+
+def four(root: Path) -> None:
+    for number in range(1, 5):
+        history.append(root, event(number, f"2026-03-0{number}T00:00:00+00:00", number))
+
+
+def bad(root: Path) -> list[str]:
+    return [fault.bad.removeprefix(f"{history.PATH}: ") for fault in history.faults(root)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [(3, "the last 1 of 4 entries is"), (1, "the last 3 of 4 entries are"), (0, "the last 4 of 4 entries are")],
+)
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_missing_at_the_end_is_noticed_and_stays_noticed_when_the_history_goes_on(tmp_path, kept, words, gone):
+    four(tmp_path)
+    path = tmp_path / history.PATH
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:kept]))
+    if gone and not kept:
+        path.unlink()
+    assert bad(tmp_path) == [f"{words} missing"]
+    fifth = history.append(tmp_path, event(5, "2026-03-05T00:00:00+00:00", 5), seal=True)
+    history.append(tmp_path, event(6, "2026-03-06T00:00:00+00:00", 6))
+    assert bad(tmp_path) == [f"what stood before the entry of {fifth.time} (promote 5) was changed or taken out"]
+
+
+def test_a_last_line_that_was_changed_is_noticed(tmp_path):
+    four(tmp_path)
+    path = tmp_path / history.PATH
+    path.write_text(path.read_text().replace('"to_version": 4', '"to_version": 3'))
+    assert bad(tmp_path) == ["entry 4 is not the one that was written there"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_crash_between_a_line_and_the_head_is_no_fault(tmp_path, monkeypatch, number):
+    with monkeypatch.context() as crashing:
+        for one in range(1, number + 1):
+            if one == number:
+                crashing.setattr(history.files, "write_json", lambda *_: 1 / 0)
+            try:
+                history.append(tmp_path, event(one, f"2026-03-0{one}T00:00:00+00:00", one))
+            except ZeroDivisionError:
+                assert one == number
+    assert len(history.read(tmp_path)) == number
+    assert history.faults(tmp_path) == []
+    last = event(number, f"2026-03-0{number}T00:00:00+00:00", number)
+    history.append(tmp_path, last)
+    path = tmp_path / history.PATH
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    assert bad(tmp_path)
+    path.write_text(whole)
+    history.append(tmp_path, event(9, "2026-03-09T00:00:00+00:00", 9))
+    assert history.faults(tmp_path) == []
+
+
+@pytest.mark.parametrize("head", [None, "", "{}", '{"entries": "4", "sha256": ""}', "[1]"])
+def test_a_head_that_is_lost_is_written_again_only_when_somebody_has_looked(tmp_path, head):
+    four(tmp_path)
+    (tmp_path / history.HEAD).unlink() if head is None else (tmp_path / history.HEAD).write_text(head)
+    (fault,) = history.faults(tmp_path)
+    assert fault.bad.startswith(f"{history.HEAD} is missing or torn")
+    assert "`moteur rollback --to VERSION`" in fault.remedy
+    history.append(tmp_path, event(5, "2026-03-05T00:00:00+00:00", 5))
+    assert [str(one) for one in history.faults(tmp_path)] == [str(fault)]
+    history.append(tmp_path, event(6, "2026-03-06T00:00:00+00:00", 6), seal=True)
     assert history.faults(tmp_path) == []
 
 

@@ -19,7 +19,7 @@ from flows.drift_schema import SchemaRow
 from pipelines import stage
 from pipelines.adapters import files, reader, references, release
 from pipelines.core.drift.policy import Policy
-from pipelines.errors import ArtifactError, DataError
+from pipelines.errors import ArtifactError, DataError, MoteurError
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
 from tests.flows.examples import ROOT
 from tests.flows.test_report import Strict
@@ -179,6 +179,20 @@ def test_a_batch_that_is_not_there_is_named(workspace, folder):
         check(folder, data=str(workspace / "nothing.jsonl"))
     with pytest.raises(DataError, match="is no folder"):
         check(folder, data=str(workspace / "no" / "where.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("tales://?season=moon", "--data: season is 'moon'"),
+        ("/nowhere.jsonl", r"nowhere\.jsonl is not there below / \(--data\)"),
+        ("/nowhere*.jsonl", r"nowhere\*\.jsonl matches no file below / \(--data\)"),
+    ],
+)
+def test_what_is_wrong_with_a_batch_is_said_of_the_option_and_not_of_params(uri, said):
+    with pytest.raises(MoteurError, match=said) as caught:
+        batch.read(uri, "corpus", stage.load_params(ROOT / "params.yaml").ingestion)
+    assert "ingestion" not in str(caught.value)
 
 
 def test_a_batch_of_many_files_is_cut_as_a_whole_and_says_so(workspace, monkeypatch):

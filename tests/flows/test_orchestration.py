@@ -14,11 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from flows import retraining, supervision
 from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.orchestrator import DRIFT, NAMES, Server
-from pipelines.errors import ResourceError
+from pipelines.errors import MoteurError, ResourceError
 from tests.flows import toy
 from tests.servers import free_port, until
 
@@ -312,6 +313,32 @@ def test_a_port_that_is_taken_is_named_with_its_key(tmp_path: Path) -> None:
     assert done.returncode == 5
     assert f"services.mlflow_port is {port}" in done.stderr
     assert not (root / ".moteur/services/state.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"services": {"host": "192.0.2.1"}}, r"services.prefect_port is 4200, .*give another services.host or"),
+        ({"serving": {"host": "192.0.2.1"}}, r"serving.port is 8000, but 192.0.2.1 .*give another serving.host or"),
+        ({"serving": {"port": 5000}}, r"services.mlflow_port and serving.port are both 5000: change one"),
+        ({"serving": {"port": 0}}, r"serving.port is 0, any free port, but `moteur up` must know it"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_is_named_with_the_key_to_change(
+    changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import profiles, up
+    from pipelines import params as schema
+    from tests.flows.examples import ROOT
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    if "serving.host" in said:  # the ports of the others may be taken here
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x")
+        monkeypatch.setenv("PREFECT_API_URL", "http://x")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    with pytest.raises(MoteurError, match=said):
+        up._refuse_taken_ports(schema.parse(profiles.merge(values, changes, "")))
 
 
 def test_an_alert_sink_without_an_address_fails_at_start_and_not_after_three_days(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pipelines.adapters import registry
 from pipelines.adapters.alerts import Outbox
 from pipelines.artifacts import State
 from pipelines.core.judging import gates
-from pipelines.errors import ArtifactError
+from pipelines.errors import ArtifactError, DataError
 from tests import releases
 from tests.flows import toy
 
@@ -126,6 +126,23 @@ def test_a_workspace_of_a_retraining_does_not_set_its_own_gate(root, tmp_path):
 
     promotion.promote(root, version=version.number, source=tmp_path, examine=examine, say=lambda _: None)
     assert asked[0] == promotion._params(root) != promotion._params(tmp_path)
+
+
+def test_nor_how_large_its_exam_is(root, tmp_path, monkeypatch):
+    text = (root / "params.yaml").read_text()
+    wanted = promotion._params(root).promotion.documents + 1
+    (tmp_path / "params.yaml").write_text(text.replace(f"  documents: {wanted - 1}", f"  documents: {wanted}"))
+    monkeypatch.setattr(promotion, "open_registry", lambda **_: None)
+    asked = []
+
+    def draw(validated, target, **size):
+        asked.append(size["documents"])
+        raise DataError("enough")
+
+    monkeypatch.setattr(promotion.exams, "draw", draw)
+    with pytest.raises(DataError, match="enough"):
+        promotion.register(tmp_path, source=root, say=lambda _: None)
+    assert asked == [wanted]
 
 
 def promoted(root: Path, name: str) -> int:

@@ -1,6 +1,7 @@
 """Retraining, for real over three toy stages: isolated, one at a time, resumed, published in order."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
+import psutil
 import pytest
 import yaml
 
-from flows import clones, publication, retraining
+from flows import accepted, clones, history, lifecycle, publication, retraining, workspaces
+from flows.publication import Patience
 from flows.retraining import Order, Record, Skipped
+from pipelines.adapters import lineage, rankings
 from pipelines.adapters.alerts import NullOutbox, Outbox
+from pipelines.adapters.requests import RequestLog
+from pipelines.artifacts import Artifact
 from pipelines.errors import ParamsError, ResourceError
 from tests.flows import toy
 
@@ -149,6 +155,12 @@ def test_the_only_at_a_time_says_who_is_at_work(checkout: Path) -> None:
         pass
 
 
+def test_a_copy_in_which_a_profile_runs_is_not_retrained(checkout: Path) -> None:
+    copy = workspaces.prepare(checkout, checkout / ".moteur/workspaces/other", None)
+    with pytest.raises(ParamsError, match="is a workspace, a copy of a checkout: `moteur retrain` in the checkout"):
+        retraining.run(copy, Order(), silent, alerting=NullOutbox())
+
+
 def test_from_an_unknown_stage_is_refused_before_anything_is_made(checkout: Path) -> None:
     with pytest.raises(ParamsError, match="--from tokenisation: no such stage; the stages are ingestion"):
         retraining.run(checkout, Order(start="tokenisation"), silent)
@@ -167,6 +179,20 @@ def lifecycle_that_ends_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list
 
     monkeypatch.setattr(retraining.process, "run", run)
     return commands
+
+
+def test_a_profile_that_wants_a_gate_of_its_own_is_told_that_it_has_none(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle_that_ends_with(143, monkeypatch)
+    (checkout / "profiles/loose.yaml").write_text("promotion: {min_examples: 1}\n")
+    said: list[str] = []
+    for profile in ("profiles/other.yaml", "profiles/loose.yaml"):
+        with pytest.raises(SystemExit):
+            retraining.run(checkout, Order(profile=profile), said.append, alerting=NullOutbox())
+    assert [line.strip() for line in said if "gate" in line] == [
+        "the promotion of this commit and profile is not that of params.yaml in the checkout, whose gate counts"
+    ]
 
 
 def test_from_a_stage_is_handed_to_the_lifecycle(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +344,19 @@ def test_a_retraining_that_fails_makes_room_too(checkout: Path, monkeypatch: pyt
     assert [retraining.folder(checkout, one).exists() for one in records(checkout)] == [False] + [True] * kept
 
 
+def test_making_room_leaves_what_is_to_go_on_and_takes_half_made_clones(checkout: Path) -> None:
+    statuses = ["running", "not published", "failed", "refused", "given up", "promoted"]
+    for number, status in enumerate(statuses):
+        one = record(id=status, status=status, started=float(number))
+        retraining._save(checkout, one)
+        for name in (retraining.WORKSPACE, f".{retraining.WORKSPACE}.part"):
+            retraining.folder(checkout, one).with_name(name).mkdir()
+    retraining._tidy(checkout, 2)
+    left = {path.parent.name for path in (checkout / ".moteur/retrainings").glob("*/*workspace*")}
+    assert left == {"running", "not published", "given up", "promoted"}
+    assert len(records(checkout)) == len(statuses)
+
+
 def test_a_push_that_fails_is_tried_again_and_then_nothing_goes_live(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     tried = []
@@ -355,6 +394,8 @@ def test_the_verdict_of_the_gate_is_the_end_of_the_retraining_and_is_told(
     outcome = SimpleNamespace(moved=moved, already=already, words="Version 4: every rule was looked at.")
     asked = promoting(monkeypatch, outcome)
     one = record(version=4)
+    if already:
+        made_live(tmp_path, "retraining r, for drift")
     retraining._promote(tmp_path, tmp_path, one, silent)
     outbox = Outbox(tmp_path / "alerts")
     retraining._tell(one, outbox)
@@ -363,12 +404,35 @@ def test_the_verdict_of_the_gate_is_the_end_of_the_retraining_and_is_told(
     assert [alert.title for alert in outbox.alerts()] == [f"Retraining r: {status}"]
 
 
+def made_live(root: Path, why: str) -> None:
+    """The history says that version 4 went live for this reason."""
+    facts = {"id": why, "time": "2026-03-02T03:00:00+00:00", "who": "ops", "manifest_sha256": "", "verdict": ""}
+    entry = history.Entry(**facts, action="promote", from_version=3, to_version=4, why=why, verdict_sha256="")
+    history.append(root, entry)
+
+
+@pytest.mark.parametrize("why", ["retraining r-2, on schedule", "by hand"])
+def test_a_release_that_was_live_before_is_unchanged_which_is_no_refusal_and_no_alert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    words = "Version 4 is champion already."
+    promoting(monkeypatch, SimpleNamespace(moved=False, already=True, words=words))
+    made_live(tmp_path, why)
+    one = record(version=4)
+    retraining._promote(tmp_path, tmp_path, one, silent)
+    outbox = Outbox(tmp_path / "alerts")
+    retraining._tell(one, outbox)
+    assert (one.status, one.note, outbox.alerts()) == ("unchanged", words, [])
+
+
 def test_row_30_a_registry_that_does_not_answer_is_no_verdict_and_the_promotion_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promoting(monkeypatch, ResourceError("MLflow does not answer."))
     one = record(version=4)
-    with pytest.raises(publication.NotPublished, match="Nothing went live") as caught:
+    with pytest.raises(
+        publication.NotPublished, match=r"MLflow does not answer\. `moteur retrain` goes on here"
+    ) as caught:
         retraining._promote(tmp_path, tmp_path, one, silent)
     retraining._give_account(tmp_path, one, caught.value, NullOutbox())
     assert one.status in retraining.UNFINISHED
@@ -392,10 +456,49 @@ def test_row_48_a_password_in_the_address_of_a_remote_is_said_to_nobody(
     clones.make(checkout, tmp_path / "clone", clones.head(checkout))
     said: list[str] = []
     with pytest.raises(publication.NotPublished) as caught:
-        publication.push_code(checkout, tmp_path / "clone", "r", 1, said.append)
+        publication.push_code(checkout, tmp_path / "clone", "r", Patience(retries=1, seconds=60), said.append)
     assert "127.0.0.1" in str(caught.value)
     assert "planted-s3cret" not in "\n".join([*said, str(caught.value)])
     assert "planted-s3cret" not in (tmp_path / "clone/.git/config").read_text()
+
+
+def test_a_push_that_hangs_has_failed_when_its_time_is_over_and_leaves_no_process(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.run_git(checkout, "remote", "add", "origin", "ssh://nowhere.invalid/code.git")
+    clones.make(checkout, tmp_path / "clone", clones.head(checkout))
+    hanging = tmp_path / "ssh"
+    hanging.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(hanging))
+    with pytest.raises(publication.NotPublished, match=r"git push failed in .*: it had not ended after 2 s"):
+        publication.push_code(checkout, tmp_path / "clone", "r", Patience(retries=0, seconds=2), silent)
+    pid = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_hook_of_git_does_not_send_us_to_another_repository(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    toy.run_git(tmp_path / "other", "init", "-q")
+    here = clones.head(checkout)
+    for name, value in {
+        "GIT_DIR": ".git",
+        "GIT_WORK_TREE": ".",
+        "GIT_INDEX_FILE": ".git/index",
+        "GIT_AUTHOR_DATE": "@1 +0000",
+    }.items():
+        monkeypatch.setenv(name, str(tmp_path / "other" / value) if value.startswith(".") else value)
+    assert clones.head(checkout) == lineage.code_version(checkout)["commit"] == here
+    assert "dvc.yaml" in set(workspaces._tracked(checkout))
+    clones.make(checkout, tmp_path / "clone", here)
+    (tmp_path / "clone/dvc.lock").write_text("stages: {}\n")
+    made = clones.commit(tmp_path / "clone", ("dvc.lock",), "made")
+    assert clones.git(tmp_path / "clone", "log", "-1", "--format=%H") == made
+    assert not clones.git(tmp_path / "clone", "log", "-1", "--format=%aI").startswith("1970")
+    assert not retraining.environment(checkout).keys() & {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
+    assert not lifecycle.environment("run").keys() & {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
 
 
 def test_row_12_a_torn_lock_file_of_a_killed_attempt_is_restored(checkout: Path, tmp_path: Path) -> None:
@@ -412,8 +515,6 @@ def test_row_12_a_torn_lock_file_of_a_killed_attempt_is_restored(checkout: Path,
 
 
 def test_what_lies_in_no_folder_of_accepted_data_is_named(tmp_path: Path) -> None:
-    from flows import accepted
-
     (tmp_path / "stories").mkdir()
     (tmp_path / "stories/a.txt").write_text("x")
     with pytest.raises(ParamsError, match=r"stories/a.txt is in no folder of accepted data"):
@@ -428,8 +529,6 @@ def accepted_data(folder: Path, *names: str) -> Path:
 
 
 def test_two_files_of_one_name_are_both_brought(tmp_path: Path) -> None:
-    from flows import accepted
-
     names = ["corpus/x.jsonl", "corpus/train/x.jsonl", "feedback/anna/week1.jsonl", "feedback/ben/week1.jsonl"]
     source = accepted_data(tmp_path / "accepted", *names)
     changed = accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
@@ -444,9 +543,41 @@ def test_two_files_of_one_name_are_both_brought(tmp_path: Path) -> None:
     assert uris == {"accepted/corpus/x.jsonl", "accepted/corpus/train/x.jsonl"}
 
 
-def test_two_accepted_files_that_would_become_one_are_named(tmp_path: Path) -> None:
-    from flows import accepted
+def test_accepted_feedback_is_read_as_feedback_by_people(tmp_path: Path) -> None:
+    source = tmp_path / "accepted"
+    (source / "feedback/anna").mkdir(parents=True)
+    line = {"id": "r1", "prompt": "p", "responses": ["a", "b"], "ranks": [1, 2], "annotator": "anna", "kind": "human"}
+    (source / "feedback/anna/week1.jsonl").write_text(json.dumps(line) + "\n")
+    accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})
+    found = rankings.load(tmp_path / "w" / Artifact.FEEDBACK_BY_PEOPLE, max_bad_line_share=0.0)
+    assert [(one.prompt, one.annotator) for one in found.rankings] == [("p", "anna")]
+    (source / "feedback/scores.csv").write_text("p,4\n")
+    with pytest.raises(ParamsError, match=r"feedback/scores.csv would not be read: feedback is \*.jsonl"):
+        accepted.files(source)
 
+
+@pytest.mark.parametrize(("reason", "files"), [("schedule", 1), ("drift", 1), ("by hand", 0)])
+def test_what_users_sent_is_accepted_by_a_retraining_that_nobody_started_if_params_say_so(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, reason: retraining.Reason, files: int
+) -> None:
+    text = (checkout / "params.yaml").read_text()
+    text = text.replace("accept_requests: false", "accept_requests: true").replace("text: false", "text: true")
+    (checkout / "params.yaml").write_text(text)
+    log = RequestLog(checkout / ".moteur/requests", text=True, segment_bytes=1e6, segment_seconds=3600.0)
+    asked = {"id": "q", "time": "2026-03-02T03:00:00+00:00", "route": "completions"}
+    log.write(asked, prompt="Once a bear found a drum in the barn.", response="It was loud.")
+    lifecycle_that_ends_with(143, monkeypatch)
+    for _ in range(2):  # the second goes on with the first
+        with pytest.raises(SystemExit):
+            retraining.run(checkout, Order(reason=reason), silent, alerting=NullOutbox())
+    (one,) = records(checkout)
+    assert (one.new_files, one.attempts) == (files, 2)
+    taken = list((retraining.folder(checkout, one) / "data/sources/accepted/corpus").glob("requests-*.jsonl"))
+    assert len(taken) == files
+    assert all("a drum" in path.read_text() and "loud" not in path.read_text() for path in taken)
+
+
+def test_two_accepted_files_that_would_become_one_are_named(tmp_path: Path) -> None:
     source = accepted_data(tmp_path / "accepted", "feedback/anna-1.jsonl", "feedback/anna/1.jsonl")
     with pytest.raises(ParamsError, match=r"feedback/anna-1.jsonl would take the place of .*/feedback/anna/1.jsonl"):
         accepted.bring(accepted.files(source), source, tmp_path / "w", {"ingestion": {"root": "data/sources"}})

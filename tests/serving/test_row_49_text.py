@@ -1,6 +1,7 @@
 """Row 49: what is said to the server is kept only where that is switched on, redacted, and not for ever."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any, ClassVar
 import pytest
 from starlette.testclient import TestClient
 
+from flows import acceptance
+from pipelines import stage
 from pipelines.adapters import requests
 from pipelines.adapters.requests import RequestLog
 from serving import guard
@@ -18,7 +21,7 @@ from serving.__main__ import prepared
 from serving.api import Api, Mailroom, Runner
 from serving.champion import Champion, FolderSource
 from tests import learning
-from tests.serving.live import TOKEN, wait_for
+from tests.serving.live import PROMPT, TOKEN, serving, wait_for
 
 SAID = "Ann had a ball. Write to ann@example.org or call +49 221 1234567."
 
@@ -82,6 +85,26 @@ def test_row_49_the_server_deletes_text_whose_time_is_over(bundles: tuple[Path, 
         (record,) = requests.read(tmp_path / "requests")
         assert record["prompt_descriptors"]["characters"] == len(SAID)
         assert not {"prompt", "response"} & record.keys()
+
+
+def test_what_was_said_to_a_server_is_accepted_redacted_and_not_what_it_answered(
+    bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    told = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": SAID}]}
+    with serving(tmp_path, bundles[0], log={"text": True}) as server:
+        assert server.ask("POST", "/v1/chat/completions", {**told, "max_tokens": 6})[0] == 200
+        assert server.complete(stream=True)[0] == server.complete(prompt="Hm.")[0] == 200
+        taking = acceptance.take(tmp_path, stage.load_params(tmp_path / "params.yaml"))
+        later = acceptance.take(
+            tmp_path, stage.load_params(tmp_path / "params.yaml"), kind="instructions", answers=True
+        )
+    assert taking.file is not None
+    assert [json.loads(line)["text"] for line in (tmp_path / taking.file).read_text().splitlines()] == [
+        "Be brief.\n\nAnn had a ball. Write to [e-mail] or call [phone].",
+        PROMPT,
+    ]
+    assert taking.left_out == {"too short": 1}
+    assert (later.left_out["not a conversation"], later.taken + later.left_out.total()) == (2, 3)
 
 
 @pytest.mark.parametrize("text", [False, True])

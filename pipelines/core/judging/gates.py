@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from pipelines.core.judging import comparison
 from pipelines.core.judging.scores import mean
 from pipelines.params import Floor, Infra, Promotion, RewardVerdict
@@ -467,7 +469,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     """The smallest value with at least `share` of the values at or below it; None of nothing or of undefined ones."""
     if not values or any(_number(value) is None for value in values):
         return None
-    return sorted(values)[math.ceil(share * len(values)) - 1]
+    return float(np.quantile(values, share, method="inverted_cdf"))
 
 
 def _number(value: Any) -> float | None:

@@ -2,20 +2,51 @@
 
 import re
 from collections.abc import Collection
+from urllib.parse import quote, unquote
 
 COVER = "[secret]"
 
 SHORTEST = 6
 """A known value below this length is left: it would cover ordinary words ("true", "8080")."""
 
+_KEYS = (
+    r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|pass|secret|token(?!s)|api[_-]?key|access[_-]?key|credential|signature)"
+    r"[\w.-]*|pw|sig|auth)"
+)
+"""Parameters of an address that are secret whatever their length; rather one too many than one too few."""
+
 _SHAPES = [
-    # user:password@ and token@ of a URL
-    re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/@\"']+)(?P<after>@)", re.IGNORECASE),
+    # user:password@ and token@ of a URL; the last @ counts, for people do not encode the @, / and # of their passwords
+    re.compile(
+        r"(?P<before>//)(?P<secret>[^\s/?#\"':]*:(?:(?!//)[^\s\"'])*|[^\s/\"']+)(?P<after>@)",
+        re.IGNORECASE,
+    ),
+    # the same, encoded as a part of another address
+    re.compile(
+        r"(?P<before>%3A%2F%2F)(?P<secret>(?:(?!%3A%2F%2F)[^\s\"'&])+)(?P<after>%40)",
+        re.IGNORECASE,
+    ),
+    # what stands where a port should be, and is none: a password that was cut off
+    re.compile(
+        r"(?P<before>//[^\s/?#@:\"'\[\]]+:)(?P<secret>(?!\d{1,5}(?!\w))[^\s\"'/?#,;)\]]+)(?P<after>)",
+        re.IGNORECASE,
+    ),
+    # user:password@host without a scheme
+    re.compile(
+        r"(?P<before>(?<![\w/.%+-])(?!mailto:)[\w.%+-]+:)(?P<secret>[^\s:/@\"'\[\]]+)(?P<after>@(?!sha256:)[\w\[])",
+        re.IGNORECASE,
+    ),
+    # ?password=... in an address, plain or encoded
+    re.compile(rf"(?P<before>[?&;]{_KEYS}=)(?P<secret>[^\s\"'&;#)]+)(?P<after>)", re.IGNORECASE),
+    re.compile(
+        rf"(?P<before>(?:%3F|%26|%3B){_KEYS}%3D)(?P<secret>(?:(?!%26|%3B)[^\s\"'&])+)(?P<after>)",
+        re.IGNORECASE,
+    ),
     # the credentials of an HTTP header
     re.compile(r"(?P<before>\b(?:bearer|basic)\s+)(?P<secret>[A-Za-z0-9._~+/=-]{8,})(?P<after>)", re.IGNORECASE),
-    # api_key=..., "password": "...", token: ...
+    # api_key=..., "password": "...", token: ...; a count of tokens is no secret
     re.compile(
-        r"(?P<before>\b(?!\w*tokens\w*[\"']?\s*[=:]\s*[\"']?[\d.]+(?:e[+-]?\d+)?(?![\w+/.-]))"  # a count is no secret
+        r"(?P<before>(?<![\w-])(?![\w-]*tokens\w*[\"']?\s*[=:]\s*[\"']?[\d.]+(?:e[+-]?\d+)?(?![\w+/.-]))"
         r"[\w-]*(?:passw(?:or)?d|passphrase|secret|api[_-]?key|access[_-]?key|token(?!i[sz])|credential)[\w-]*[\"']?"
         r"\s*[=:]\s*[\"']?)(?P<secret>(?!\[secret\])[^\s\"'&,;}{)(]{6,})(?P<after>)",
         re.IGNORECASE,
@@ -30,6 +61,16 @@ _SHAPES = [
         r"(?P<before>\bhooks\.slack\.com/services/|\bdiscord(?:app)?\.com/api/webhooks/)(?P<secret>[\w/-]+)(?P<after>)"
     ),
 ]
+
+
+def credentials(url: str) -> set[str]:
+    """What is secret in an address: as it is written there, decoded, and encoded, for errors quote any of these."""
+    before = (url.partition("://")[2] or url).rpartition("@")[0]
+    user, colon, password = before.partition(":")
+    found = {match[1] for match in re.finditer(rf"[?&;]{_KEYS}=([^&;#]+)", url, re.IGNORECASE)}
+    if colon or "/" not in user:  # else the @ belongs to a path
+        found |= {before, password, *re.split(r"[:/@?#]", password)}
+    return {form for one in found for form in (one, unquote(one), quote(one, safe=""))} - {""}
 
 
 def redact(text: str, known: Collection[str] = ()) -> str:
