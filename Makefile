@@ -7,7 +7,7 @@ STAMP := .venv/.made-from-lock
 help:
 	@echo "make setup   .venv from requirements.lock"
 	@echo "make run     the whole lifecycle on the built-in corpus"
-	@echo "make loop    drift, retraining, gate, swap, refusal, rollback: 20 minutes, by itself"
+	@echo "make loop    drift, retraining, gate, swap, refusal, rollback, by itself (about 12 minutes)"
 	@echo "make check   format, lint, types, import rules, contracts"
 	@echo "make test    all tests"
 

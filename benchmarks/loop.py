@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import urllib.request
@@ -265,7 +266,7 @@ def _drift_and_retrain(bench: Bench, hook: Webhook, load: Load, first: str) -> d
         started - found <= MOST_TO_START,
     )
     record = _follow(bench, record.id)
-    timeline.goal("retraining", f"{record.status} {record.note}".strip(), "promoted", record.status == "promoted")
+    timeline.goal("retraining", record.status, "promoted", record.status == "promoted")
     if record.status != "promoted":
         raise Missed(f"the retraining ended as {record.status}: {record.note}")
     bench.wait("the new champion is swapped in", lambda: bench.live() == str(record.version))
@@ -283,8 +284,8 @@ def _follow(bench: Bench, name: str) -> retraining.Record:
         for step in one.done[len(said) :]:
             said.append(step)
             if step in ("workspace", "lifecycle", "register"):
-                files_taken = f"{one.new_files} files of accepted data" if step == "workspace" else ""
-                bench.timeline.note(f"retraining: {step}", files_taken)
+                detail = f"files of accepted data: {one.new_files}" if step == "workspace" else ""
+                bench.timeline.note(f"retraining: {step}", detail)
         return one if one.ended else None
 
     return bench.wait("the retraining ends", ended)
@@ -323,8 +324,7 @@ def _refuse_and_roll_back(bench: Bench, hook: Webhook, first: str, second: str) 
     bench.moteur("retrain", "--profile", DELIVERED, "--wait", allow=range(256))
     delivered.unlink()
     bad = bench.retrainings()[-1]
-    why = bad.note.splitlines()[0] if bad.note else ""
-    timeline.note(f"bad candidate {bad.status}", why[:160])
+    timeline.note(f"bad candidate {bad.status}", textwrap.shorten(bad.note, 200, placeholder=" ..."))
     kept = bench.live() == second
     timeline.goal(
         "bad candidate",
