@@ -20,10 +20,14 @@ from pipelines.adapters import files, requests
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.orchestrator import ROLLBACK, Server, url
 from pipelines.artifacts import State
-from pipelines.core.judging.conduct import Answered, Limits, complaint
+from pipelines.core.judging.conduct import TESTS, Answered, Limits, complaint
 from pipelines.errors import ArtifactError, MoteurError
 
 WHO = "probation"
+BEFORE = 10
+"""The champion before is remembered by so many times as many requests, where there are as many."""
+FALSE_ALARM = 0.01
+"""Probability that one of all looks finds a champion worse that answers as the one before did (Bonferroni)."""
 LOOK_BACK = timedelta(days=7)
 """How old the requests may be that the champion before is remembered by."""
 
@@ -97,19 +101,22 @@ def worse(root: Path, reign: Reign, settings: schema.Probation) -> str:
         moment = datetime.fromisoformat(record["time"])
         if record.get("version") == str(reign.version) and moment >= reign.since and len(now) < settings.requests:
             now.append(_answered(record))
-        elif record.get("version") == str(reign.before) and len(before) < settings.requests:
+        elif record.get("version") == str(reign.before) and len(before) < BEFORE * settings.requests:
             before.append(_answered(record))
-        if len(now) == len(before) == settings.requests or moment < reign.since - LOOK_BACK:
+        enough = len(now) == settings.requests and len(before) == BEFORE * settings.requests
+        if enough or moment < reign.since - LOOK_BACK:
             break
     if len(now) < settings.requests:
         return ""
+    looks = max(1.0, settings.minutes * 60 / settings.poll_seconds)
     limits = Limits(
         error_share=settings.max_error_share,
         poor_share=settings.max_poor_share,
         slowdown=settings.max_slowdown,
         slow_seconds=settings.slow_seconds,
+        chance=FALSE_ALARM / (TESTS * looks),
     )
-    return complaint(now, before if len(before) == settings.requests else [], limits)
+    return complaint(now, before if len(before) >= settings.requests else [], limits)
 
 
 def _answered(record: Mapping[str, Any]) -> Answered:

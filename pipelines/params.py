@@ -806,9 +806,9 @@ class Probation(Section):
     requests: Annotated[int, Field(ge=10)]
     """It is judged by so many requests, its last ones, and not before it has had them."""
     max_error_share: Share
-    """More of them failed, and more than before it: it goes back."""
+    """More of them failed, and more than before it, by more than chance gives: it goes back."""
     max_poor_share: Share
-    """More answers are empty or loops than before it, by more than this: it goes back."""
+    """More answers are empty or loops than before it, by more than this and than chance gives: it goes back."""
     max_slowdown: Annotated[float, Field(gt=1)]
     """The slowest tenth takes so many times as long as before it: it goes back."""
     slow_seconds: Rate

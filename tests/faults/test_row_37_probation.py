@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows import history, probation, promotion, retraining
+from flows.probation import BEFORE
 from pipelines import stage
 from pipelines.adapters import files, registry
 from pipelines.adapters.alerts import Outbox
@@ -87,12 +88,12 @@ def look(root: Path, now: datetime | None = None) -> str:
 
 
 WORSE: dict[str, tuple[dict[str, Any], str]] = {
-    "errors": ({"status": 500, "text": ""}, "13% of 30 requests failed, before it 0% of 30"),
+    "errors": ({"status": 500, "text": ""}, "17% of 30 requests failed, before it 0% of 300"),
     "slow": ({"seconds": 4.0}, "one request in ten takes 4.0 s or more, before it 0.5 s"),
-    "empty": ({"text": ""}, "27% of 30 answers are empty or loops, before it 0% of 30"),
-    "loops": ({"text": "and so on " * 30}, "27% of 30 answers are empty or loops, before it 0% of 30"),
+    "empty": ({"text": ""}, "27% of 30 answers are empty or loops, before it 0% of 300"),
+    "loops": ({"text": "and so on " * 30}, "27% of 30 answers are empty or loops, before it 0% of 300"),
 }
-HOW_MANY = {"errors": 4, "slow": 4, "empty": 8, "loops": 8}
+HOW_MANY = {"errors": 5, "slow": 5, "empty": 8, "loops": 8}
 
 
 @pytest.mark.parametrize("kind", WORSE)
@@ -100,7 +101,7 @@ def test_row_37_a_champion_that_answers_worse_than_the_one_before_is_rolled_back
     root: Path, kind: str
 ) -> None:
     answers, why = WORSE[kind]
-    answer(root, 1, SETTINGS.requests)
+    answer(root, 1, BEFORE * SETTINGS.requests)
     promote(root, 2)
     answer(root, 2, SETTINGS.requests - HOW_MANY[kind])
     answer(root, 2, HOW_MANY[kind], **answers)
