@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from pipelines.adapters import sources
+from pipelines.adapters import references, sources
 from pipelines.core.text.lines import Bad, Good
 from pipelines.core.text.prompts import user_text
 from pipelines.core.text.records import UnfitError, conform, grouping_key
@@ -38,7 +39,8 @@ def read(uri: str, kind: str, settings: Ingestion) -> Batch:
 
     Args:
         uri: `tales://?season=sea`, a file (.txt, .jsonl, .parquet, .gz, .zst) or glob, `hf://...`, any fsspec URL.
-        kind: corpus, or requests: instruction records, of which the first prompt about each text is taken.
+        kind: corpus, or requests: instruction records, of which one prompt about each text is taken, drawn as the
+            release's reference draws it: the first would often be of one kind.
         settings: The limits on lines.
 
     Raises:
@@ -50,16 +52,18 @@ def read(uri: str, kind: str, settings: Ingestion) -> Batch:
     source = Source(uri=name)
     inputs = sources.resolve(source, records, "train", root, settings.max_line_bytes, option="--data")
     faults: Counter[str] = Counter()
-    texts: dict[str, str] = {}
+    texts: dict[str, tuple[bytes, str]] = {}
     rows = ((row, one.name) for one in inputs for row in one.rows())
     for number, (row, source_name) in enumerate(itertools.islice(rows, MOST_READ)):
-        text = _text(records, row, source_name)
+        text = _document(records, row, source_name)
         if isinstance(text, UnfitError):
             faults[text.reason] += 1
         else:
-            texts.setdefault(text[0] or str(number), text[1])
+            group, mark = text.group or str(number), references.mark(text.name or str(number))
+            if group not in texts or mark < texts[group][0]:
+                texts[group] = (mark, text.text)
     name = f"the first {MOST_READ:,} rows of {uri}" if next(rows, None) is not None else uri
-    return Batch(name=name, texts=list(texts.values()), faults=faults)
+    return Batch(name=name, texts=[text for _, text in texts.values()], faults=faults)
 
 
 def _placed(uri: str) -> tuple[Path, str]:
@@ -69,8 +73,17 @@ def _placed(uri: str) -> tuple[Path, str]:
     return path.parent, path.name
 
 
-def _text(records: str, row: Good | Bad, source: str) -> tuple[str, str] | UnfitError:
-    """Group (empty: its own) and text of a row, or what is wrong with it."""
+class _Document(NamedTuple):
+    """A row as a document."""
+
+    group: str
+    """Empty: its own."""
+    name: str
+    text: str
+
+
+def _document(records: str, row: Good | Bad, source: str) -> _Document | UnfitError:
+    """The document of a row, or what is wrong with it."""
     if isinstance(row, Bad):
         return UnfitError(row.reason, row.detail)
     try:
@@ -78,8 +91,8 @@ def _text(records: str, row: Good | Bad, source: str) -> tuple[str, str] | Unfit
     except UnfitError as error:
         return error
     if records == "corpus":
-        return "", record["text"]
-    return grouping_key(records, record), user_text(record["context"], record["prompt"])
+        return _Document("", "", record["text"])
+    return _Document(grouping_key(records, record), record["id"], user_text(record["context"], record["prompt"]))
 
 
 def names(faults: Counter[str]) -> Iterator[str]:

@@ -31,14 +31,14 @@ def texts(validated: Path, kind: str, most: int) -> list[str]:
     """
     drawn: dict[str, tuple[bytes, str]] = {}
     for group, name, text in _candidates(validated, kind):
-        mark = _mark(name)
-        if group not in drawn or mark < drawn[group][0]:
-            drawn[group] = (mark, text)
-    order = sorted(drawn, key=_mark)  # by the text itself, lest those that much is asked about come first
+        drawn_by = mark(name)
+        if group not in drawn or drawn_by < drawn[group][0]:
+            drawn[group] = (drawn_by, text)
+    order = sorted(drawn, key=mark)  # by the text itself, lest those that much is asked about come first
     return [drawn[group][1] for group in order[:most]]
 
 
-def _mark(name: str) -> bytes:
+def mark(name: str) -> bytes:
     """A number as good as drawn at random, the same on every machine."""
     return hashlib.blake2b(name.encode(), digest_size=16).digest()
 

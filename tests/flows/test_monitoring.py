@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows import batch, cli, drift_report, drift_watch, monitoring, traffic
 from flows.drift_schema import SchemaRow
 from pipelines import stage
-from pipelines.adapters import files, reader, references, release
+from pipelines.adapters import datasets, files, reader, references, release
 from pipelines.core.drift.policy import Policy
 from pipelines.errors import ArtifactError, DataError, MoteurError
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
@@ -358,3 +358,19 @@ def test_the_command_judges_requests_by_the_champion_as_the_watch_does(workspace
     assert done.exit_code == 12
     judged = json.loads(monitoring.JSON.read_text())["manifest_sha256"]
     assert judged == files.sha256(champion / release.MANIFEST)
+
+
+def test_a_batch_of_instructions_is_drawn_as_the_reference_is(tmp_path):
+    """The first question about each text is often of one kind, which alone would look like drift."""
+    base = {"task": "qa", "completion": "yes", "source": "here", "gold": None}
+    rows = [
+        {**base, "id": f"{story}-{number}", "context": f"story {story}", "prompt": f"question {number}"}
+        for story in range(60)
+        for number in range(1 + story % 4)
+    ]
+    files.write_jsonl(tmp_path / "asked.jsonl", rows)
+    for split in ("valid", "test"):
+        files.write_jsonl(datasets.file(tmp_path, "instructions", split), rows if split == "test" else [])
+    found = batch.read(str(tmp_path / "asked.jsonl"), "requests", stage.load_params(ROOT / "params.yaml").ingestion)
+    assert sorted(found.texts) == sorted(references.texts(tmp_path, "requests", 1000))
+    assert any("question 0" not in text for text in found.texts)
