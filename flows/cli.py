@@ -441,10 +441,11 @@ def accept(
 
 feedback_app = typer.Typer(
     name="feedback",
-    help="""Rankings and ratings by people, from which the reward model learns.
+    help="""Rankings and ratings by people, from which the reward model learns: bring them in, or make them here.
 
     \b
     Examples:
+      moteur feedback rank --annotator ann
       moteur feedback export to_label.csv
       moteur feedback import labelled.csv
     """,
@@ -501,6 +502,30 @@ def export_feedback(
 
     file = target.expanduser().resolve()
     feedback.show_export(_enter(workspace), file, tasks=tasks or [], num_prompts=num_prompts)
+
+
+@feedback_app.command("rank")
+def rank_feedback(
+    annotator: Annotated[
+        str | None,
+        typer.Option("--annotator", metavar="NAME", help="Who ranks. Default: git's user.name, or the login."),
+    ] = None,
+    num: Annotated[int | None, typer.Option("--num", min=1, help="Stop after this many rankings.")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Rank responses of the instruction model here, in the terminal.
+
+    Shows data/feedback/INSTRUCTIONS.md, then prompts with responses in random order. Each answer is at once in
+    data/feedback/NAME.jsonl; the next start goes on with what NAME has not ranked.
+
+    \b
+    Examples:
+      moteur feedback rank
+      moteur feedback rank --annotator ann --num 20
+    """
+    from flows import ranking
+
+    ranking.show(_enter(workspace), annotator=annotator, num=num)
 
 
 @app.command()

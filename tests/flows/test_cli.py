@@ -31,6 +31,7 @@ COMMANDS = [
     "feedback",
     "feedback import",
     "feedback export",
+    "feedback rank",
     "alerts",
 ]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
