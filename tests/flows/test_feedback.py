@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flows import feedback, labelling
 from pipelines import stage
@@ -152,6 +154,41 @@ class TestImport:
     def test_a_second_import_at_the_same_time_is_refused(self, root: Path, tmp_path: Path) -> None:
         with feedback.alone(root, "import"), pytest.raises(DataError, match="wait for its end"):
             take(root, written(tmp_path / "a.jsonl", RANKED))
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-1, 3), st.floats(), st.text(max_size=3), st.just("F")),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+LINES = st.one_of(
+    st.fixed_dictionaries(
+        {"prompt": st.sampled_from(["Sing.", "Hum.", "\ud83c"]), "annotator": st.sampled_from(["ann", "ben"])},
+        optional={
+            "id": st.one_of(st.integers(1, 3), VALUES),
+            "kind": st.sampled_from(["human", "alien"]),
+            "responses": st.one_of(st.just(["la", "no"]), VALUES),
+            "ranks": st.one_of(st.sampled_from([[1, 2], [1, "F"], [2, None]]), VALUES),
+            "response": VALUES,
+            "score": VALUES,
+            "instructions": st.sampled_from(["a" * 64, "a"]),
+        },
+    ),
+    st.fixed_dictionaries({"prompt": VALUES, "annotator": VALUES, "chosen": VALUES, "rejected": VALUES}),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(st.lists(LINES, max_size=5))
+def test_every_line_is_imported_left_out_or_set_aside_and_the_stage_can_use_what_was_imported(
+    root: Path, tmp_path: Path, lines: list[dict[str, Any]]
+) -> None:
+    source = written(tmp_path / "a.jsonl", *lines)
+    for file in (root / "data/feedback").glob("*.jsonl"):
+        file.unlink()
+    (made,) = take(root, source, share=1.0)
+    assert len(made.rows) + made.left_out.total() + len(made.rejects) == len(lines)
+    assert (held(root).num_lines, held(root).rejects) == (len(made.rows), [])
 
 
 class TestExport:
