@@ -21,10 +21,11 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any] | None] | Reject]:
     Raises:
         DataError: the file is missing, is neither JSON lines nor a table, or the table cannot be told into rows.
     """
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise DataError(f"{path} is neither {' nor '.join(SUFFIXES)}: save it as one of them")
     try:
-        yield from _objects(path) if path.suffix == ".jsonl" else _rows(path)
+        yield from _objects(path) if suffix == ".jsonl" else _rows(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 

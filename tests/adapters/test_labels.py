@@ -32,7 +32,7 @@ def test_json_lines_are_read_with_their_numbers_and_bad_ones_told(tmp_path):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_tables_are_read_as_spreadsheets_write_them(tmp_path, mark, delimiter, end):
     table = end.join([HEADER, "Sing.,la,no,ann", ",,,", ""]).replace(",", delimiter)
-    assert read(tmp_path / "a.csv", mark + table) == [(2, LINE)]
+    assert read(tmp_path / "a.CSV", mark + table) == [(2, LINE)]
 
 
 def test_a_cell_may_hold_several_lines_and_rows_are_told_by_the_line_they_begin_at(tmp_path):

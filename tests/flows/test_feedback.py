@@ -57,16 +57,17 @@ def held(root: Path) -> rankings.Feedback:
 
 
 def sample(root: Path, num: int = 3, num_responses: int = 4) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": f"{number}-{name}", "prompt": f"Tell {number}.", "ranks": [1, *[2] * (num_responses - 1)],
             "responses": [f"response {letter} to {number}" for letter in range(num_responses)], "kind": kind,
-            "annotator": name, "task": "story" if number else "chess", "gold": [0.5] * num_responses,
+            "annotator": name, "task": "story" if number else "chess",
+            "gold": [0.5] * num_responses if kind == "simulated" else None,
         }
         for number in range(num)
         for name, kind in (("annotator-1", "simulated"), ("annotator-2", "simulated"), ("ann", "human"))
     ]  # fmt: skip
-    rows.append({**rows[-1], "prompt": "From elsewhere."})
+    rows.append({**rows[-1], "prompt": "From elsewhere.", "kind": "simulated"})
     (root / "data/preferences").mkdir(parents=True)
     files.write_jsonl(root / labelling.RANKINGS, rows)
 
@@ -248,6 +249,16 @@ def fill(path: Path, *, ranks: list[int | None]) -> Path:
     with path.open(newline="") as file:
         first, *others = csv.DictReader(file)
     return table(path, first | {"ranks": ", ".join("F" if rank is None else str(rank) for rank in ranks)}, *others)
+
+
+def test_git_keeps_the_instructions_and_no_labels_and_for_dvc_they_are_no_feedback(tmp_path: Path) -> None:
+    root = toy.make(tmp_path / "checkout")
+    (root / "data/feedback/.ann.jsonl.x").mkdir(parents=True)
+    names = [labelling.INSTRUCTIONS, "data/feedback/ann.jsonl", "data/feedback/.ann.jsonl.x/ann.jsonl"]
+    for name in names:
+        (root / name).write_text("x\n")
+    assert toy.run_git(root, "ls-files", "--others", "--exclude-standard").split() == [labelling.INSTRUCTIONS]
+    assert toy.dvc(root, "check-ignore", *names).stdout.split() == [names[0], names[2]]
 
 
 def test_the_commands_say_what_came_in_what_was_left_out_and_why(tmp_path: Path) -> None:

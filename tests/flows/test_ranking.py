@@ -152,7 +152,14 @@ def root(tmp_path: Path) -> Path:
         (root / "data" / folder).mkdir()
     (root / labelling.INSTRUCTIONS).write_bytes((ROOT / labelling.INSTRUCTIONS).read_bytes())
     rows = [
-        {"prompt": f"Tell {number}.", "responses": ["[b]la", "lo"], "ranks": [1, 2], "kind": "simulated", "task": "x"}
+        {
+            "prompt": f"Tell {number}.",
+            "responses": ["[b]la", "lo"],
+            "ranks": [1, 2],
+            "kind": "simulated",
+            "task": "x",
+            "gold": [0.5, 0.5],
+        }
         for number in range(3)
     ]
     files.write_jsonl(root / labelling.RANKINGS, rows)
