@@ -64,6 +64,7 @@ class State(StrEnum):
     ALERTS = ".moteur/alerts"
     RETRAININGS = ".moteur/retrainings"
     ACCEPTED = ".moteur/accepted"
+    FEEDBACK = ".moteur/feedback"
     SERVICES = ".moteur/services"
 
     @property

@@ -11,7 +11,7 @@ from pipelines import stage
 from pipelines.adapters import datasets, device, files, models, rankings
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
-from pipelines.core.judging.agreement import krippendorff_alpha
+from pipelines.core.judging.agreement import agreement_with_others, krippendorff_alpha
 from pipelines.core.learning import decoding, preferences
 from pipelines.core.learning.preferences import Ranking
 from pipelines.core.text.prompts import user_text
@@ -31,6 +31,15 @@ Pairs = dict[datasets.Split, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnnotatorReport:
+    """What one annotator gave."""
+
+    num_rankings: int
+    agreement_with_others: float | None
+    """Krippendorff's alpha with whoever else ranked the same responses; None where nobody did."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeedbackReport:
     """What there is to learn preferences from."""
 
@@ -43,6 +52,8 @@ class FeedbackReport:
     num_failed: int
     annotator_agreement: float | None
     """Krippendorff's alpha (interval metric) over the places that two annotators gave the same response."""
+    annotators: dict[str, AnnotatorReport]
+    """By name."""
     best_reachable_accuracy: float | None
     """On the held-out pairs: how often the gold order agrees with the noisy label."""
     pairs_by_source: dict[str, int]
@@ -180,10 +191,16 @@ def _nothing_to_learn_from(settings: Feedback) -> str:
 
 def _save(ranked: Sequence[Ranking], pairs: Pairs, people: rankings.Feedback) -> None:
     with files.replacing(Artifact.PREFERENCES.path) as folder:
-        files.write_jsonl(folder / "rankings.jsonl", map(asdict, ranked))
+        files.write_jsonl(folder / "rankings.jsonl", map(_row, ranked))
         files.write_jsonl(folder / "rejects.jsonl", map(asdict, people.rejects))
         for split in datasets.SPLITS:
             files.write_jsonl(datasets.file(folder, "preferences", split), pairs[split])
+
+
+def _row(ranking: Ranking) -> dict[str, Any]:
+    """Instructions only where there are any: simulated annotators have none."""
+    row = asdict(ranking)
+    return row if ranking.instructions else {name: value for name, value in row.items() if name != "instructions"}
 
 
 def _report(
@@ -202,6 +219,7 @@ def _report(
         num_ties=sum(map(preferences.num_ties, ranked)),
         num_failed=sum(map(preferences.num_failed, ranked)),
         annotator_agreement=krippendorff_alpha(preferences.labels(ranked)),
+        annotators=_by_annotator(ranked),
         best_reachable_accuracy=preferences.best_reachable_accuracy(pairs["valid"]),
         pairs_by_source=dict(sorted(Counter(str(record["source"]) for record in everything).items())),
         num_sampled=len(responses),
@@ -211,6 +229,14 @@ def _report(
         num_quarantined=len(people.rejects),
         num_lone_ratings=people.num_lone_ratings,
     )
+
+
+def _by_annotator(ranked: Sequence[Ranking]) -> dict[str, AnnotatorReport]:
+    counts = Counter(ranking.annotator for ranking in ranked)
+    return {
+        name: AnnotatorReport(num_rankings=counts[name], agreement_with_others=alpha)
+        for name, alpha in agreement_with_others(list(preferences.labels(ranked))).items()
+    }
 
 
 if __name__ == "__main__":

@@ -118,6 +118,13 @@ class TestSampled:
         assert report.pairs_by_source["human"] == 2
         assert report.num_failed >= 1
 
+    def test_instructions_stand_in_rankings_by_people_only(self):
+        write_people(PERSON | {"id": "r1", "instructions": "a" * 64}, PERSON | {"id": "r2", "prompt": "Hum."})
+        run()
+        by_id = {row["id"]: row for row in rows("rankings.jsonl")}
+        assert by_id["r1"]["instructions"] == "a" * 64
+        assert not [name for name, row in by_id.items() if name != "r1" and "instructions" in row]
+
     def test_nothing_held_out_is_an_error_with_the_key(self):
         with pytest.raises(DataError, match=r"The valid side .* about 0 prompts.*feedback\.held_out_share"):
             run(held_out_share=0.0)
@@ -138,6 +145,17 @@ class TestWithoutGold:
         assert report.best_reachable_accuracy is None
         assert (report.num_sampled, report.mean_gold) == (0, None)
         assert rows("preferences.train.jsonl")[0]["chosen"] in ("la", "lo")
+
+    def test_each_annotator_has_a_count_and_an_agreement_with_those_who_ranked_the_same(self, workspace):
+        write_validated(Path("data/validated"))
+        people = [PERSON | {"id": f"r{number}", "prompt": f"Sing {number}."} for number in range(30)]
+        again = [one | {"id": f"{one['id']}-ben", "annotator": "ben"} for one in people[:10]]
+        write_people(*people, *again, PERSON | {"id": "alone", "prompt": "Hum.", "annotator": "cleo"})
+        assert {name: asdict(one) for name, one in run().annotators.items()} == {
+            "ann": {"num_rankings": 30, "agreement_with_others": 1.0},
+            "ben": {"num_rankings": 10, "agreement_with_others": 1.0},
+            "cleo": {"num_rankings": 1, "agreement_with_others": None},
+        }
 
     def test_a_bad_line_is_kept_with_its_reason(self, workspace):
         write_validated(Path("data/validated"))

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pipelines.core.learning.preferences import Ranking, Rating, from_ratings
 from pipelines.errors import DataError
 
 KINDS = ("human", "constitution", "simulated")
+SHA256 = re.compile("[0-9a-f]{64}")
 SHOWN = 3
 """Bad lines that an error quotes."""
 
@@ -22,6 +24,16 @@ class Reject:
     file: str
     line: int
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line that can be used."""
+
+    file: str
+    line: int
+    id: str
+    record: Ranking | Rating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,56 +57,88 @@ def load(folder: Path, *, max_bad_line_share: float) -> Feedback:
     rankings: list[Ranking] = []
     ratings: list[Rating] = []
     rejects: list[Reject] = []
-    seen: set[str] = set()
     count = 0
-    for file, number, line in _lines(folder):
+    for line in read(folder):
         count += 1
-        try:
-            record = _ranking_or_rating(line, seen)
-        except ValueError as error:
-            rejects.append(Reject(file=file, line=number, reason=str(error)))
-            continue
-        if isinstance(record, Ranking):
-            rankings.append(record)
+        if isinstance(line, Reject):
+            rejects.append(line)
+        elif isinstance(line.record, Ranking):
+            rankings.append(line.record)
         else:
-            ratings.append(record)
-    if len(rejects) > max_bad_line_share * count:
-        raise DataError(_sentence(rejects, count, max_bad_line_share))
+            ratings.append(line.record)
+    limit(rejects, count, max_bad_line_share)
     from_rated, alone = from_ratings(ratings, kind="human")
     return Feedback(rankings=rankings + from_rated, rejects=rejects, num_lines=count, num_lone_ratings=alone)
 
 
-def _lines(folder: Path) -> Iterator[tuple[str, int, bytes]]:
+def read(folder: Path) -> Iterator[Line | Reject]:
+    """Every line of every `*.jsonl` of the folder, in the order of the names."""
+    seen: set[str] = set()
     for path in sorted(folder.glob("*.jsonl")):
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield path.as_posix(), number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        for number, line in lines(path):
+            try:
+                value = decoded(line)
+                record = conform(value)
+                if value["id"] in seen:
+                    raise ValueError(f"id {value['id']!r} occurred before: give each line an id of its own")
+            except ValueError as error:
+                yield Reject(file=path.as_posix(), line=number, reason=str(error))
+                continue
+            seen.add(value["id"])
+            yield Line(file=path.as_posix(), line=number, id=value["id"], record=record)
 
 
-def _sentence(rejects: list[Reject], count: int, limit: float) -> str:
-    shown = "".join(f"\n  {reject.file}:{reject.line}: {reject.reason}" for reject in rejects[:SHOWN])
-    return (
-        f"{len(rejects)} of {count} lines of feedback by people cannot be used, more than feedback.max_bad_line_share"
-        f" ({limit:g}) in params.yaml allows:{shown}\nCorrect the lines, remove them, or raise the limit."
-    )
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers; a byte order mark is left out."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
-def _ranking_or_rating(line: bytes, seen: set[str]) -> Ranking | Rating:
+def limit(rejects: Sequence[Reject], count: int, share: float) -> None:
+    """Let no greater share than `share` of `count` lines be rejects.
+
+    Raises:
+        DataError: names the first three.
+    """
+    if len(rejects) > share * count:
+        shown = "".join(f"\n  {reject.file}:{reject.line}: {reject.reason}" for reject in rejects[:SHOWN])
+        raise DataError(
+            f"{len(rejects)} of {count} lines of feedback by people cannot be used, more than"
+            f" feedback.max_bad_line_share ({share:g}) in params.yaml allows:{shown}\nCorrect the lines, remove them,"
+            " or raise the limit."
+        )
+
+
+def decoded(line: bytes) -> Any:
+    """What the JSON of a line says.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8.
+    """
     try:
-        value = json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
+
+
+def conform(value: Any) -> Ranking | Rating:
+    """A line as the schema has it.
+
+    Raises:
+        ValueError: says in what it differs from the schema.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__} instead of an object")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a character, a lone surrogate, which no file of text may hold") from None
     name = _text(value, "id")
-    if name in seen:
-        raise ValueError(f"id {name!r} occurred before: give each line an id of its own")
-    record = _rating(value) if "score" in value else _ranking(value, name)
-    seen.add(name)
-    return record
+    return _rating(value) if "score" in value else _ranking(value, name)
 
 
 def _text(value: dict[str, Any], key: str) -> str:
@@ -104,6 +148,13 @@ def _text(value: dict[str, Any], key: str) -> str:
     return text
 
 
+def _instructions(value: dict[str, Any]) -> str | None:
+    digest = value.get("instructions")
+    if not (digest is None or (isinstance(digest, str) and SHA256.fullmatch(digest))):
+        raise ValueError(f"instructions is {digest!r}: the sha256 of the labelling instructions is needed, or null")
+    return digest
+
+
 def _rating(value: dict[str, Any]) -> Rating:
     score = value["score"]
     if not (score is None or (type(score) in (int, float) and abs(score) < math.inf)):
@@ -111,7 +162,11 @@ def _rating(value: dict[str, Any]) -> Rating:
     if not isinstance(value.get("response"), str):
         raise ValueError(f"response is {value.get('response')!r}: a text is needed")
     return Rating(
-        prompt=_text(value, "prompt"), response=value["response"], score=score, annotator=_text(value, "annotator")
+        prompt=_text(value, "prompt"),
+        response=value["response"],
+        score=score,
+        annotator=_text(value, "annotator"),
+        instructions=_instructions(value),
     )
 
 
@@ -133,4 +188,5 @@ def _ranking(value: dict[str, Any], name: str) -> Ranking:
         ranks=tuple(ranks),
         annotator=_text(value, "annotator"),
         kind=kind,
+        instructions=_instructions(value),
     )

@@ -29,6 +29,11 @@ def test_a_ranking_is_read_as_it_was_written(tmp_path):
     assert (found.annotator, found.kind, found.gold) == ("ann", "human", None)
 
 
+def test_the_instructions_that_a_ranking_was_made_by_are_kept_and_older_lines_have_none(tmp_path):
+    write(tmp_path, GOOD | {"instructions": "a" * 64}, GOOD | {"id": "older"})
+    assert [found.instructions for found in rankings.load(tmp_path, max_bad_line_share=0).rankings] == ["a" * 64, None]
+
+
 def test_files_are_read_in_the_order_of_their_names_and_other_files_are_not(tmp_path):
     write(tmp_path, GOOD | {"id": "second"}, name="b.jsonl")
     write(tmp_path, GOOD | {"id": "first"}, name="a.jsonl")
@@ -75,6 +80,9 @@ def test_a_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm(tmp_path
         (RATING | {"score": True}, "score is True"),
         (b'{"id": "x", "prompt": "p", "response": "r", "score": NaN, "annotator": "a"}', "score is nan"),
         (RATING | {"response": None}, "response is None"),
+        (GOOD | {"instructions": "INSTRUCTIONS.md"}, "the sha256 of the labelling instructions"),
+        (RATING | {"instructions": 7}, "the sha256 of the labelling instructions"),
+        (GOOD | {"responses": ["la", "\ud83c"]}, "half a character"),
     ],
 )
 def test_a_bad_line_is_quarantined_with_file_line_and_reason(tmp_path, line, reason):

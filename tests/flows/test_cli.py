@@ -28,6 +28,10 @@ COMMANDS = [
     "down",
     "retrain",
     "accept",
+    "feedback",
+    "feedback import",
+    "feedback export",
+    "feedback rank",
     "alerts",
 ]
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "dvc", "numpy", "pandas", "matplotlib", "jinja2", "pydantic"}
@@ -54,8 +58,8 @@ def test_no_flow_brings_in_a_learning_library() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_examples_of_itself(command: str) -> None:
-    text = CliRunner().invoke(cli.app, [command, "--help"]).output
-    examples = re.split("Arguments:|Options:", text.split("Examples:")[1])[0].strip().splitlines()
+    text = CliRunner().invoke(cli.app, [*command.split(), "--help"]).output
+    examples = re.split("Arguments:|Options:|Commands:", text.split("Examples:")[1])[0].strip().splitlines()
     assert all(f"moteur {command}" in line for line in examples)
     assert len(examples) >= 2
 

@@ -32,6 +32,8 @@ class Ranking:
     task: str | None = None
     gold: tuple[float, ...] | None = None
     """What the gold scorer thinks of each response, where there is one."""
+    instructions: str | None = None
+    """sha256 of the labelling instructions that a person ranked by, where it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Rating:
     response: str
     score: float | None
     annotator: str
+    instructions: str | None = None
 
 
 def worse(first: Rank, second: Rank) -> bool:
@@ -122,6 +125,7 @@ def from_ratings(ratings: Iterable[Rating], kind: str) -> tuple[list[Ranking], i
             continue
         best_first = sorted({rating.score for rating in rated if rating.score is not None}, reverse=True)
         name = hashlib.sha256(f"{prompt}\0{annotator}".encode()).hexdigest()[:12]
+        instructions = {rating.instructions for rating in rated}
         rankings.append(
             Ranking(
                 id=f"ratings-{name}",
@@ -130,6 +134,7 @@ def from_ratings(ratings: Iterable[Rating], kind: str) -> tuple[list[Ranking], i
                 ranks=tuple(None if rating.score is None else best_first.index(rating.score) + 1 for rating in rated),
                 annotator=annotator,
                 kind=kind,
+                instructions=instructions.pop() if len(instructions) == 1 else None,
             )
         )
     return rankings, alone

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipelines.core.judging.agreement import krippendorff_alpha
+from pipelines.core.judging.agreement import agreement_with_others, krippendorff_alpha
 
 RELIABILITY = {
     "A": [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
@@ -47,3 +47,31 @@ def test_items_with_a_single_label_change_nothing():
 def test_without_an_item_labelled_twice_there_is_no_agreement_to_measure():
     assert krippendorff_alpha([("A", "one", 1.0), ("B", "two", 1.0)]) is None
     assert krippendorff_alpha([]) is None
+
+
+class TestWithOthers:
+    def test_of_two_coders_each_agrees_with_the_other_as_both_do(self):
+        two = [label for label in labels(RELIABILITY) if label[0] in "AB"]
+        assert agreement_with_others(two) == {
+            "A": pytest.approx(krippendorff_alpha(two)),
+            "B": pytest.approx(krippendorff_alpha(two)),
+        }
+
+    def test_who_contradicts_the_others_stands_out_and_is_not_held_against_those_who_agree(self):
+        straight, turned = ({item: float(place) for place, item in enumerate(items)} for items in ("abcd", "dcba"))
+        given = [(coder, item, place) for coder in "xy" for item, place in straight.items()]
+        given += [("z", item, place) for item, place in turned.items()]
+        found = agreement_with_others(given)
+        assert found["z"] < 0 < found["x"] == found["y"]
+
+    def test_who_met_nobody_has_none_also_beside_others_who_met(self):
+        given = [("x", "a", 1.0), ("y", "a", 1.0), ("x", "b", 2.0), ("y", "b", 2.0), ("alone", "c", 1.0)]
+        assert agreement_with_others(given) == {"alone": None, "x": 1.0, "y": 1.0}
+        assert agreement_with_others([]) == {}
+
+    def test_the_order_of_the_labels_changes_nothing_but_rounding(self):
+        given = labels(RELIABILITY)
+        shuffled = random.Random(0).sample(given, len(given))
+        found = agreement_with_others(given)
+        assert list(agreement_with_others(shuffled)) == list(found) == list("ABCD")
+        assert agreement_with_others(shuffled) == pytest.approx(found)

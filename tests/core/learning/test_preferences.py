@@ -101,6 +101,14 @@ class TestRatings:
         }
         assert alone == 0
 
+    @pytest.mark.parametrize(("others", "kept"), [("aa", "aa"), ("bb", None), (None, None)])
+    def test_a_ranking_out_of_ratings_keeps_the_instructions_that_all_of_them_were_made_by(self, others, kept):
+        rated = [
+            Rating(prompt="p", response=name, score=1, annotator="ann", instructions=instructions)
+            for name, instructions in (("one", "aa"), ("two", others))
+        ]
+        assert preferences.from_ratings(rated, kind="human")[0][0].instructions == kept
+
     def test_annotators_are_not_mixed_and_a_lone_rating_is_counted(self):
         rated = [
             Rating(prompt="p", response="a", score=1, annotator="ann"),
