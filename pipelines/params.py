@@ -337,8 +337,17 @@ class Ppo(Section):
     """Largest norm of the gradient."""
     kl_coefficient: Annotated[float, Field(ge=0)]
     """Weight of the per-token KL penalty against the SFT model, in whitened rewards per nat."""
+    kl_target: Rate | None
+    """Nats a response that the weight is steered to, from `kl_coefficient` on (Ziegler et al. 2019, arXiv:1909.08593);
+    None: it is fixed."""
+    kl_horizon: Positive
+    """Responses in which the steered weight changes by a fifth at most."""
     kl_limit: Rate
     """Nats a response, on a rollout, past which training stops; the last policy within it is kept."""
+    length_collapse: Annotated[float, Field(ge=0, lt=1)]
+    """Training stops likewise when responses get shorter than this part of the first rollout's mean length."""
+    length_explosion: Annotated[float, Field(gt=1)]
+    """And when they get longer than so many times that length."""
     discount: Share
     """Gamma."""
     gae_lambda: Share
@@ -353,6 +362,27 @@ class Ppo(Section):
     """Iterations between checkpoints."""
     evaluation_prompts: Positive
     """Held-out prompts on which reward, gold score, KL and length are measured before and after."""
+
+    @model_validator(mode="after")
+    def _can_be_steered(self) -> Self:
+        if self.kl_target is None:
+            return self
+        if self.kl_coefficient == 0:
+            raise ValueError(
+                "ppo.kl_target is set but ppo.kl_coefficient is 0, and no factor changes that: set the second to where"
+                " the steering shall begin, for instance 0.05, or the first to null"
+            )
+        if self.kl_target >= self.kl_limit:
+            raise ValueError(
+                f"ppo.kl_target is {self.kl_target} but training stops at ppo.kl_limit = {self.kl_limit}: lower the"
+                " first or raise the second"
+            )
+        if self.kl_horizon < self.prompts_per_iteration:
+            raise ValueError(
+                f"ppo.kl_horizon is {self.kl_horizon} but an iteration has ppo.prompts_per_iteration ="
+                f" {self.prompts_per_iteration} responses: raise the first at least to the second"
+            )
+        return self
 
 
 class Decoding(Section):

@@ -13,7 +13,8 @@ from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging.intervals import Interval, paired_bootstrap
-from pipelines.core.learning import attention, decoding, preferences, rewards, rollouts, training
+from pipelines.core.learning import attention, decoding, limits, preferences, rewards, rollouts
+from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.policy_optimisation import Learner, Step
 from pipelines.core.learning.rollouts import Measured, Prompt
 from pipelines.core.text.prompts import user_text
@@ -24,7 +25,10 @@ from pipelines.params import Params
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CURVE = ("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished")
+CURVE = (
+    *("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished"),
+    *("unfinished_penalty", "kl_penalty", "kl_coefficient"),
+)
 FEWEST_PROMPTS = 2
 DEAD_SPREAD = 1e-6
 """Rewards that differ by less than this part of their size differ by rounding."""
@@ -60,7 +64,9 @@ class PpoReport:
     distinct_after: float
     iterations: int
     stopped_early: bool
-    """The KL limit was reached, and the last policy within it was kept."""
+    """A limit was passed, and the last policy within it was kept."""
+    stopped: Stop | None
+    """Which."""
     num_prompts: int
     num_evaluation_prompts: int
     unseen_prompt_share: float
@@ -120,19 +126,11 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
     with Checkpoints.opened("ppo", sections, [path.path for path in INPUTS]) as store:
         steps = _learn(learner, store, params, tracker)
-        after, fell_back = _within_limit(learner, compare)
+        after = _within_limits(learner, compare, before)
         files.write_csv(Artifact.PPO_CURVE.path, CURVE, [[getattr(step, name) for name in CURVE] for step in steps])
         models.save(policy, tokenizer, Artifact.POLICY.path)
         store.discard()
-    return _report(
-        before,
-        after,
-        train,
-        held_out,
-        steps,
-        stopped_early=fell_back or len(steps) < settings.iterations,
-        seed=params.seed,
-    )
+    return _report(before, after, train, held_out, steps, stopped=learner.stopped, seed=params.seed)
 
 
 def _refuse_dead_reward(rewards: Sequence[float]) -> None:
@@ -222,13 +220,17 @@ def _learn(learner: Learner, store: Checkpoints, params: Params, tracker: Tracke
     return steps
 
 
-def _within_limit(learner: Learner, compare: Callable[..., Measured]) -> tuple[Measured, bool]:
-    """Measure the policy; when the last update took it past the KL limit, the one before it, and say so."""
+def _within_limits(learner: Learner, compare: Callable[..., Measured], before: Measured) -> Measured:
+    """Measure the policy; when the last update took it past a limit, take the one before it instead."""
     after = compare(learner.policy)
-    if fmean(after.kl) <= learner.settings.kl_limit or not learner.good:
-        return after, False
-    training.load_weights(learner.policy, learner.good)
-    return compare(learner.policy), True
+    if learner.stopped or not learner.good:
+        return after
+    seen = {"kl": fmean(after.kl), "length": fmean(after.lengths), "reward": fmean(after.rewards)}
+    stop = limits.passed(learner.settings, first_length=fmean(before.lengths), **seen)
+    if stop is None:
+        return after
+    learner.go_back(stop, learner.settings.iterations - 1, seen)
+    return compare(learner.policy)
 
 
 def _report(
@@ -238,7 +240,7 @@ def _report(
     held_out: Task,
     steps: Sequence[Step],
     *,
-    stopped_early: bool,
+    stopped: Stop | None,
     seed: int,
 ) -> PpoReport:
     clusters = [prompt.text for prompt in held_out.prompts]
@@ -266,7 +268,8 @@ def _report(
         distinct_before=len(set(before.texts)) / len(before.texts),
         distinct_after=len(set(after.texts)) / len(after.texts),
         iterations=len(steps),
-        stopped_early=stopped_early,
+        stopped_early=stopped is not None,
+        stopped=stopped,
         num_prompts=len(train.prompts),
         num_evaluation_prompts=len(set(clusters)),
         unseen_prompt_share=fmean(text not in trained_on for text in clusters),

@@ -78,6 +78,7 @@ def test_policy_and_instruction_model_are_compared_on_held_out_prompts(workspace
     assert report.gold_gain_low <= report.gold_gain <= report.gold_gain_high
     assert report.reward_gain_low <= report.reward_after - report.reward_before <= report.reward_gain_high
     assert not report.stopped_early
+    assert report.stopped is None
 
 
 def test_a_policy_that_did_not_move_is_the_instruction_model(workspace):
@@ -109,7 +110,8 @@ def test_the_reward_rises(workspace, monkeypatch):
 def test_the_curve_has_a_line_for_each_iteration(workspace):
     run()
     header, *lines = Path("reports/curves/ppo.csv").read_text().splitlines()
-    assert header == "iteration,reward,kl,entropy,clip_share,explained_variance,length,finished"
+    assert header.startswith("iteration,reward,kl,entropy,clip_share,explained_variance,length,finished,")
+    assert header.endswith(",unfinished_penalty,kl_penalty,kl_coefficient")
     assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4"]
 
 
@@ -138,8 +140,31 @@ def test_the_saved_policy_loads_with_its_tokenizer(workspace):
 def test_past_the_divergence_limit_the_last_policy_within_it_is_saved(workspace):
     report = run(iterations=15, learning_rate=1e-2, kl_coefficient=0.0, kl_limit=1.0)
     assert report.stopped_early
+    assert report.stopped == "kl"
     assert 0 < report.kl < 1.5  # within the limit on its rollout; held-out prompts may differ a little
     assert report.iterations < 15
+
+
+def test_a_last_update_past_a_limit_is_undone(workspace):
+    report = run(iterations=1, learning_rate=1e-2, kl_limit=1e-3)
+    assert (report.stopped, report.stopped_early, report.iterations) == ("kl", True, 1)
+    assert report.kl == pytest.approx(0, abs=1e-4)
+
+
+def test_numbers_that_are_none_leave_the_last_good_policy_and_its_figures(workspace, monkeypatch):
+    calls = []
+    real = rewards.score
+
+    def spoilt(*arguments):
+        calls.append(1)
+        return [float("nan") if len(calls) == 5 else value for value in real(*arguments)]
+
+    monkeypatch.setattr(rewards, "score", spoilt)
+    report = run()  # the first call measures the instruction model, the fifth is the rollout of the fourth iteration
+    assert (report.stopped, report.stopped_early, report.iterations) == ("not finite", True, 3)
+    assert len(calls) == 6
+    policy = models.load_causal(Path("models/policy"))
+    assert all(weight.isfinite().all() for weight in policy.parameters())
 
 
 def test_only_prompts_of_the_feedback_tasks_are_used(workspace, tales):

@@ -1,6 +1,7 @@
 """PPO as a whole: a bandit whose best answer is known, limits, and exact resuming."""
 
 import copy
+import itertools
 import json
 
 import numpy as np
@@ -26,7 +27,11 @@ SETTINGS = {
     "value_clip": 0.2,
     "gradient_clip": 1.0,
     "kl_coefficient": 0.05,
+    "kl_target": None,
+    "kl_horizon": 640,
     "kl_limit": 100.0,
+    "length_collapse": 0.25,
+    "length_explosion": 4.0,
     "discount": 1.0,
     "gae_lambda": 0.95,
     "temperature": 1.0,
@@ -157,6 +162,71 @@ class TestStopping:
         assert all(step.kl <= 0.5 for step in steps)
         _, figures = run.rollout(np.random.default_rng([run.seed, len(steps) - 1]))
         assert figures["kl"] == pytest.approx(steps[-1].kl)
+        assert run.stopped == "kl"
+
+    def test_a_run_within_all_limits_has_no_stop(self, tokenizer):
+        run = learner(tokenizer, letters("a"), length_collapse=0.9, length_explosion=1.1, learning_rate=1e-9)
+        assert len(list(run.steps())) == 3
+        assert run.stopped is None
+
+    def test_where_responses_get_too_short_or_too_long_the_last_policy_before_is_kept(self, tokenizer):
+        def lengths(wish, policy, **limit):
+            run = learner(
+                tokenizer,
+                lambda _prompts, responses: [wish * float(len(text)) for text in responses],
+                iterations=30,
+                prompts_per_iteration=32,
+                minibatch_size=16,
+                learning_rate=1e-2,
+                value_learning_rate=1e-2,
+                kl_coefficient=0.0,
+                kl_limit=1e6,
+                max_new_tokens=12,
+                epochs=4,
+                **limit,
+            )
+            run.policy.load_state_dict(policy.state_dict())
+            steps = list(run.steps())
+            _, figures = run.rollout(np.random.default_rng([run.seed, len(steps) - 1]))
+            assert figures["length"] == steps[-1].length
+            return run, [step.length / run.first_length for step in steps]
+
+        policy = tiny_model(tokenizer)
+        with torch.no_grad():  # so that the end token is said often enough to be learnt from
+            policy.get_input_embeddings().weight[tokenizer.eos_token_id] *= 10
+        shorter, parts = lengths(-1, policy, length_collapse=0.5)
+        assert shorter.stopped == "length collapse"
+        assert min(parts) >= 0.5
+        longer, parts = lengths(1, shorter.policy, length_explosion=1.3)
+        assert longer.stopped == "length explosion"
+        assert max(parts) <= 1.3
+
+    def test_numbers_that_are_none_end_it_with_the_last_good_policy_where_it_has_learnt(self, tokenizer):
+        calls = []
+
+        def spoilt(prompts, responses):
+            calls.append(1)
+            return [float("nan") if len(calls) > 3 else value for value in letters("a")(prompts, responses)]
+
+        run = learner(tokenizer, spoilt, iterations=6)
+        steps = list(run.steps())
+        assert len(steps) == 3
+        assert run.stopped == "not finite"
+        known = learner(tokenizer, letters("a"), iterations=6)
+        healthy = known.steps()
+        assert [next(healthy), next(healthy)] == steps[:2]
+        for name, tensor in run.policy.state_dict().items():
+            assert torch.equal(tensor, known.policy.state_dict()[name]), name
+
+    def test_an_update_that_makes_weights_no_numbers_is_undone(self, tokenizer):
+        run = learner(tokenizer, letters("a"), iterations=6)
+        steps = run.steps()
+        next(steps), next(steps)
+        with torch.no_grad():
+            run.policy.get_input_embeddings().weight[5] = float("nan")
+        assert not list(steps)
+        assert run.stopped == "not finite"
+        assert all(torch.isfinite(weight).all() for weight in run.policy.parameters())
 
     def test_a_loss_that_is_no_number_is_an_error_with_the_remedy(self, tokenizer):
         run = learner(tokenizer, lambda _prompts, responses: [float("nan")] * len(responses))
@@ -164,18 +234,45 @@ class TestStopping:
             list(run.steps())
 
 
+class TestSteering:
+    def test_the_weight_of_the_penalty_rises_above_the_target_and_falls_below_it(self, tokenizer):
+        options = {"iterations": 8, "prompts_per_iteration": 32, "learning_rate": 3e-3, "kl_horizon": 32}
+        steps = list(learner(tokenizer, letters("a"), kl_target=0.05, **options).steps())
+        assert steps[0].kl_coefficient == 0.05
+        for before, after in itertools.pairwise(steps):
+            error = min(max((before.kl - 0.05) / 0.05, -0.2), 0.2)
+            assert after.kl_coefficient == pytest.approx(before.kl_coefficient * (1 + error))
+        assert steps[1].kl_coefficient < 0.05
+        assert steps[-1].kl_coefficient > steps[1].kl_coefficient
+
+    def test_without_a_target_it_is_fixed(self, tokenizer):
+        assert {step.kl_coefficient for step in learner(tokenizer, letters("a")).steps()} == {0.05}
+
+
+class TestBookkeeping:
+    def test_the_penalties_of_a_step_are_what_was_taken_off(self, tokenizer):
+        run = learner(tokenizer, letters("a"), iterations=4, unfinished_penalty=2.0, kl_coefficient=0.5)
+        steps = list(run.steps())
+        assert all(step.kl >= 0 for step in steps)
+        assert all(step.unfinished_penalty == pytest.approx(2.0 * (1 - step.finished)) for step in steps)
+        assert steps[0].kl_penalty == pytest.approx(0.0, abs=1e-5)
+        assert steps[-1].kl_penalty != pytest.approx(0.0, abs=1e-4)
+
+
 class TestResuming:
-    def test_a_resumed_run_is_the_same_run_to_the_bit(self, tokenizer):
-        whole = learner(tokenizer, letters("a"), iterations=4)
+    @pytest.mark.parametrize("target", [None, 0.05])
+    def test_a_resumed_run_is_the_same_run_to_the_bit(self, tokenizer, target):
+        options = {"iterations": 4, "kl_target": target, "kl_horizon": 16}
+        whole = learner(tokenizer, letters("a"), **options)
         expected = list(whole.steps())
         torch.manual_seed(99)
 
-        first = learner(tokenizer, letters("a"), iterations=4)
+        first = learner(tokenizer, letters("a"), **options)
         steps = first.steps()
         done = [next(steps), next(steps)]
         tensors, values = first.state()
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        second = learner(tokenizer, letters("a"), iterations=4)
+        second = learner(tokenizer, letters("a"), **options)
         second.restore(tensors, json.loads(json.dumps(values)))
         assert done + list(second.steps(start=2)) == expected
         for name, tensor in whole.policy.state_dict().items():
