@@ -314,6 +314,28 @@ class RewardModeling(Section):
     """Two responses are of similar length when the longer has at most this many times the shorter's tokens."""
 
 
+class RewardFunction(Section):
+    """A Python function of yours that scores responses.
+
+    It is imported and called in the process that trains: it runs your code, with all that this process may do.
+    """
+
+    function: Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+    """`package.module:name`, below the folder `reward_functions`. It takes a list of prompts and a list of responses,
+    all text, and returns a number for each; the same for the same text, or a resumed run is not the run it was."""
+    weight: Annotated[float, Field(allow_inf_nan=False)]
+    """By which its rewards are multiplied."""
+
+    @model_validator(mode="after")
+    def _stays_where_changes_are_seen(self) -> Self:
+        if not self.function.startswith("reward_functions."):
+            raise ValueError(
+                f"ppo.reward_functions names {self.function!r}, which is not below reward_functions, so DVC would not"
+                " see its changes: move the module into that folder and write reward_functions.module:name"
+            )
+        return self
+
+
 class Ppo(Section):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347)."""
 
@@ -358,6 +380,10 @@ class Ppo(Section):
     """Longest response in tokens."""
     unfinished_penalty: Annotated[float, Field(ge=0)]
     """Taken off the whitened reward of a response without an end token."""
+    reward_model_weight: Annotated[float, Field(ge=0)]
+    """By which the reward model's rewards are multiplied before those of `reward_functions` are added."""
+    reward_functions: list[RewardFunction]
+    """Rewards by your own code."""
     checkpoint_every: Positive
     """Iterations between checkpoints."""
     evaluation_prompts: Positive
@@ -381,6 +407,15 @@ class Ppo(Section):
             raise ValueError(
                 f"ppo.kl_horizon is {self.kl_horizon} but an iteration has ppo.prompts_per_iteration ="
                 f" {self.prompts_per_iteration} responses: raise the first at least to the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_rewarded(self) -> Self:
+        if self.reward_model_weight == 0 and not any(entry.weight for entry in self.reward_functions):
+            raise ValueError(
+                "ppo.reward_model_weight is 0 and no function in ppo.reward_functions has a weight, so that nothing is"
+                " rewarded: raise the first, or name a function with a weight"
             )
         return self
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
-from pipelines.adapters import datasets, device, files, models
+from pipelines.adapters import datasets, device, files, models, reward_functions
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
@@ -16,6 +16,7 @@ from pipelines.core.judging.intervals import Interval, paired_bootstrap
 from pipelines.core.learning import attention, decoding, limits, preferences, rewards, rollouts
 from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.policy_optimisation import Learner, Step
+from pipelines.core.learning.reward_mixture import RewardMixture
 from pipelines.core.learning.rollouts import Measured, Prompt
 from pipelines.core.text.prompts import user_text
 from pipelines.core.world.gold import gold_score
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CURVE = (
     *("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished"),
-    *("unfinished_penalty", "kl_penalty", "kl_coefficient"),
+    *("reward_model", "reward_functions", "unfinished_penalty", "kl_penalty", "kl_coefficient"),
 )
 FEWEST_PROMPTS = 2
 DEAD_SPREAD = 1e-6
@@ -89,6 +90,7 @@ class Task:
 def main(params: Params, tracker: Tracker) -> PpoReport:
     """Optimise a copy of the instruction model; compare both on held-out prompts."""
     settings = params.ppo
+    functions = reward_functions.load(settings.reward_functions)
     target = device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     policy = models.load_causal(Artifact.SFT.path).to(target)
@@ -106,7 +108,11 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         value_model=models.load_reward(Artifact.REWARD.path).to(target),
         tokenizer=tokenizer,
         prompts=train.prompts,
-        score=partial(rewards.score, reward_model, tokenizer),
+        reward=RewardMixture(
+            model=partial(rewards.score, reward_model, tokenizer),
+            model_weight=settings.reward_model_weight,
+            functions=functions,
+        ),
         settings=settings,
         seed=params.seed,
         precision=device.precision("auto"),
@@ -116,15 +122,16 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         reference=reference,
         tokenizer=tokenizer,
         prompts=held_out.prompts,
-        score=learner.score,
+        score=learner.reward,
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
         seed=params.seed,
     )
     before = compare(reference)
-    _refuse_dead_reward(before.rewards)
+    _refuse_dead_reward(before.rewards, "The reward model" if not functions else "The mixture of rewards")
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
-    with Checkpoints.opened("ppo", sections, [path.path for path in INPUTS]) as store:
+    inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
+    with Checkpoints.opened("ppo", sections, inputs) as store:
         steps = _learn(learner, store, params, tracker)
         after = _within_limits(learner, compare, before)
         files.write_csv(Artifact.PPO_CURVE.path, CURVE, [[getattr(step, name) for name in CURVE] for step in steps])
@@ -133,11 +140,11 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     return _report(before, after, train, held_out, steps, stopped=learner.stopped, seed=params.seed)
 
 
-def _refuse_dead_reward(rewards: Sequence[float]) -> None:
+def _refuse_dead_reward(rewards: Sequence[float], giver: str) -> None:
     """Raises TrainingError when all rewards are the same but for rounding."""
     if max(rewards) - min(rewards) <= DEAD_SPREAD * max(1.0, abs(rewards[0])):
         raise TrainingError(
-            f"The reward model gives {rewards[0]:.4g} to all {len(rewards)} responses of the instruction model: what"
+            f"{giver} gives {rewards[0]:.4g} to all {len(rewards)} responses of the instruction model: what"
             " tells nothing apart teaches nothing. Look at reports/reward_modeling.json, correct the preferences or the"
             " section reward_modeling of params.yaml, and run again."
         )

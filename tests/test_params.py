@@ -79,6 +79,20 @@ def test_a_divergence_that_cannot_be_steered_names_both_keys(changes: dict[str, 
     assert params.parse(changed(**{f"ppo__{key}": value for key, value in changes.items()})).ppo.kl_target is None
 
 
+def test_a_reward_function_that_dvc_does_not_watch_is_refused() -> None:
+    words = fault(ppo__reward_functions=[{"function": "mine:brief", "weight": 1.0}])
+    assert "ppo.reward_functions names 'mine:brief', which is not below reward_functions" in words
+    assert "ppo.reward_functions.0.function is 'os.system'" in fault(
+        ppo__reward_functions=[{"function": "os.system", "weight": 1.0}]
+    )
+
+
+def test_something_must_be_rewarded() -> None:
+    assert "so that nothing is rewarded" in fault(ppo__reward_model_weight=0.0)
+    entry = {"function": "reward_functions.mine:brief", "weight": 1.0}
+    assert params.parse(changed(ppo__reward_model_weight=0.0, ppo__reward_functions=[entry])).ppo.reward_functions
+
+
 @pytest.mark.parametrize("key", ["pretraining__context", "finetuning__max_length", "reward_modeling__max_length"])
 def test_a_length_beyond_the_model_names_both_keys(key: str) -> None:
     text = fault(**{key: 513}, model__context=512)

@@ -1,5 +1,6 @@
 """PPO as a stage: prompts, comparison before and after, checkpoints, limits."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import rewards
 from pipelines.core.world.corpus import TalesSource, instruction_records
-from pipelines.errors import DataError, Preempted
+from pipelines.errors import DataError, ParamsError, Preempted
 from tests.fixtures import tiny_model, tiny_tokenizer
-from tests.learning import params, reward_model, write_model, write_validated
+from tests.learning import params, reward_functions, reward_model, write_model, write_validated
 
 SETTINGS = {
     "iterations": 4,
@@ -111,7 +112,7 @@ def test_the_curve_has_a_line_for_each_iteration(workspace):
     run()
     header, *lines = Path("reports/curves/ppo.csv").read_text().splitlines()
     assert header.startswith("iteration,reward,kl,entropy,clip_share,explained_variance,length,finished,")
-    assert header.endswith(",unfinished_penalty,kl_penalty,kl_coefficient")
+    assert header.endswith(",reward_model,reward_functions,unfinished_penalty,kl_penalty,kl_coefficient")
     assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4"]
 
 
@@ -165,6 +166,51 @@ def test_numbers_that_are_none_leave_the_last_good_policy_and_its_figures(worksp
     assert len(calls) == 6
     policy = models.load_causal(Path("models/policy"))
     assert all(weight.isfinite().all() for weight in policy.parameters())
+
+
+def spaces(count):
+    return f"def spaces(prompts, responses):\n    return [float(text.count(' ')) * {count} for text in responses]\n"
+
+
+SPACES = {"reward_model_weight": 0.0, "reward_functions": [{"function": "reward_functions.mine:spaces", "weight": 2.0}]}
+
+
+def test_a_reward_function_of_the_checkout_is_what_is_optimised_and_measured(workspace):
+    options = {"iterations": 12, "prompts_per_iteration": 32, "max_new_tokens": 12, "epochs": 4, "kl_coefficient": 0.0}
+    rates = {"learning_rate": 3e-3, "value_learning_rate": 3e-3, "evaluation_prompts": 40}
+    judge = models.load_reward(Path("models/reward"))
+    judge.score.weight.data *= 50  # its rewards differ by something like one, as those of a trained one do
+    write_model(Path("models/reward"), judge, models.load_tokenizer(Path("models/sft")))
+    with reward_functions(mine=spaces(1)):
+        report = run(tasks=["story_writing"], **SPACES, **options, **rates)
+    assert report.reward_before == pytest.approx(round(20 * report.reward_before) / 20)  # twice a count, 40 prompts
+    assert report.reward_gain_low > 0
+
+
+def test_a_run_goes_on_with_the_same_functions_only(workspace, monkeypatch):
+    def iterations(count):
+        seen = Stops(monkeypatch, 10**9)
+        with reward_functions(mine=spaces(count)):
+            run(seen.tracker(), **SPACES)
+        shutil.rmtree("reward_functions")
+        return seen.seen
+
+    def preempted():
+        stops = Stops(monkeypatch, 2)
+        with reward_functions(mine=spaces(1)), pytest.raises(Preempted):
+            run(stops.tracker(), **SPACES)
+        shutil.rmtree("reward_functions")
+
+    preempted()
+    assert iterations(3) == 4
+    preempted()
+    assert iterations(1) in {0, 2}
+
+
+def test_a_function_that_cannot_be_imported_ends_the_stage_before_a_model_is_loaded(workspace, monkeypatch):
+    monkeypatch.setattr(models, "load_tokenizer", lambda _path: pytest.fail("loaded"))
+    with reward_functions(), pytest.raises(ParamsError, match=r"ppo\.reward_functions\[0\].*cannot be imported"):
+        run(**SPACES)
 
 
 def test_only_prompts_of_the_feedback_tasks_are_used(workspace, tales):

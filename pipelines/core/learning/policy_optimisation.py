@@ -38,9 +38,9 @@ from pipelines.core.learning.objectives import (
     value_loss,
     whitened,
 )
+from pipelines.core.learning.reward_mixture import RewardMixture
 from pipelines.core.learning.rollouts import (
     Prompt,
-    Score,
     Sequences,
     assembled,
     decodable,
@@ -66,7 +66,11 @@ class Step:
     iteration: int
     """Iterations done, this one included."""
     reward: float
-    """Mean score of the rollout by the reward model."""
+    """Mean of the rollout."""
+    reward_model: float
+    """What the reward model adds to it, weighted."""
+    reward_functions: float
+    """What the user's functions add to it, weighted."""
     unfinished_penalty: float
     """Mean taken off the whitened reward of a response for no end token."""
     kl_penalty: float
@@ -118,12 +122,14 @@ class Learner:
     """Starts as a copy of the reward model."""
     tokenizer: "PreTrainedTokenizerBase"
     prompts: Sequence[Prompt]
-    score: Score
+    reward: RewardMixture
     settings: Ppo
     seed: int
     precision: "torch.dtype"
     scale: tuple[float, float] | None = None
-    """Mean and deviation of the scores of the first rollout."""
+    """Mean and deviation of the rewards of the first rollout."""
+    value_scale: tuple[float, float] | None = None
+    """The same of what the reward model alone gives, which is what the value model knows at first."""
     first_length: float = math.nan
     """Mean tokens of a response of the first rollout."""
     good: "dict[str, Tensor]" = field(default_factory=dict)
@@ -222,10 +228,12 @@ class Learner:
                 seed=int(draw.integers(2**31)),
             )
         said = assembled(asked, responses, self.tokenizer.pad_token_id, self.policy.device)
-        scores = np.array(self.score([prompt.text for prompt in asked], [item.text for item in responses]))
+        parts = self.reward.parts([prompt.text for prompt in asked], [item.text for item in responses])
         finished = np.array([item.finished for item in responses])
         unfinished = settings.unfinished_penalty * ~finished
-        scaled = self._scaled(scores) - unfinished
+        if self.scale is None:
+            self.scale, self.value_scale = _mean_and_deviation(parts.total_B), _mean_and_deviation(parts.model_B)
+        scaled = (parts.total_B - self.scale[0]) / self.scale[1] - unfinished
         ours_BN, theirs_BN, values_BN, entropy_BN = self._look(said)
         length = float(said.mask_BN.sum(dim=1).mean())
         if math.isnan(self.first_length):
@@ -236,7 +244,9 @@ class Learner:
         )
         returns_BN = gains_BN + values_BN
         figures = {
-            "reward": float(scores.mean()),
+            "reward": float(parts.total_B.mean()),
+            "reward_model": self.reward.model_weight * float(parts.model_B.mean()),
+            "reward_functions": float(parts.functions_B.mean()),
             "unfinished_penalty": float(unfinished.mean()),
             "kl_penalty": self.kl_coefficient * float((ours_BN - theirs_BN).sum(dim=1).mean()),
             "kl_coefficient": self.kl_coefficient,
@@ -306,13 +316,8 @@ class Learner:
             yield order[start : start + self.settings.minibatch_size]
 
     def _values(self, said: Sequences) -> "Tensor":
-        mean, deviation = self.scale or (0.0, 1.0)
+        mean, deviation = self.value_scale or (0.0, 1.0)
         return (token_values(self.value_model, said) - mean) / deviation * said.mask_BN
-
-    def _scaled(self, scores: "NDArray[np.float64]") -> "NDArray[np.float64]":
-        if self.scale is None:
-            self.scale = (float(scores.mean()), float(scores.std()) or 1.0)
-        return (scores - self.scale[0]) / self.scale[1]
 
     def _autocast(self) -> "torch.autocast":
         import torch
@@ -337,6 +342,7 @@ class Learner:
         }
         return tensors, {
             "scale": self.scale,
+            "value_scale": self.value_scale,
             "first_length": self.first_length,
             "kl_coefficient": self.kl_coefficient,
         }
@@ -346,6 +352,10 @@ class Learner:
         training.load_state(self.policy, self._policy_optimizer, training.part(tensors, "policy"))
         training.load_state(self.value_model, self._value_optimizer, training.part(tensors, "value"))
         self.good = training.part(tensors, "good")
-        mean, deviation = values["scale"]
-        self.scale = (mean, deviation)
+        self.scale, self.value_scale = tuple(values["scale"]), tuple(values["value_scale"])
         self.first_length, self.kl_coefficient = values["first_length"], values["kl_coefficient"]
+
+
+def _mean_and_deviation(x_B: "NDArray[np.float64]") -> tuple[float, float]:
+    """The deviation is 1 where all are the same."""
+    return float(x_B.mean()), float(x_B.std()) or 1.0

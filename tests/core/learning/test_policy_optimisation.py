@@ -10,6 +10,7 @@ import torch
 
 from pipelines.core.learning.decoding import chat_ids
 from pipelines.core.learning.policy_optimisation import Learner
+from pipelines.core.learning.reward_mixture import RewardFunction, RewardMixture
 from pipelines.core.learning.rollouts import Prompt
 from pipelines.errors import TrainingError
 from pipelines.params import Ppo
@@ -37,6 +38,8 @@ SETTINGS = {
     "temperature": 1.0,
     "max_new_tokens": 8,
     "unfinished_penalty": 0.0,
+    "reward_model_weight": 1.0,
+    "reward_functions": [],
     "checkpoint_every": 5,
     "evaluation_prompts": 4,
 }
@@ -60,7 +63,7 @@ def questions(tokenizer, count=16):
     return [Prompt(text=text, ids=chat_ids(tokenizer, [{"role": "user", "content": text}])) for text in texts]
 
 
-def learner(tokenizer, score, *, precision=torch.float32, **changes):
+def learner(tokenizer, score, *, precision=torch.float32, mixture=None, **changes):
     policy = tiny_model(tokenizer)
     return Learner(
         policy=policy,
@@ -68,7 +71,7 @@ def learner(tokenizer, score, *, precision=torch.float32, **changes):
         value_model=reward_model(policy),
         tokenizer=tokenizer,
         prompts=questions(tokenizer),
-        score=score,
+        reward=RewardMixture(model=score, **mixture or {}),
         settings=Ppo(**{**SETTINGS, **changes}),
         seed=3,
         precision=precision,
@@ -257,6 +260,18 @@ class TestBookkeeping:
         assert all(step.unfinished_penalty == pytest.approx(2.0 * (1 - step.finished)) for step in steps)
         assert steps[0].kl_penalty == pytest.approx(0.0, abs=1e-5)
         assert steps[-1].kl_penalty != pytest.approx(0.0, abs=1e-4)
+
+    def test_the_rewards_parts_add_up_and_the_value_model_keeps_the_scale_of_what_it_knows(self, tokenizer):
+        longer = RewardFunction(name="f", weight=100.0, call=lambda _prompts, responses: [len(t) for t in responses])
+        run = learner(tokenizer, letters("a"), mixture={"model_weight": 0.5, "functions": [longer]})
+        alone = learner(tokenizer, letters("a"))
+        step, other = next(run.steps()), next(alone.steps())
+        assert step.reward == pytest.approx(step.reward_model + step.reward_functions)
+        assert step.reward_model == pytest.approx(0.5 * other.reward)
+        assert step.reward_functions > 100
+        assert (other.reward_model, other.reward_functions) == (other.reward, 0.0)
+        assert run.value_scale == alone.value_scale == alone.scale
+        assert run.scale != alone.scale
 
 
 class TestResuming:
