@@ -5,11 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pipelines import ppo, stage
 from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import rewards
+from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import DataError, ParamsError, Preempted
 from tests.fixtures import tiny_model, tiny_tokenizer
@@ -88,6 +91,21 @@ def test_a_policy_that_did_not_move_is_the_instruction_model(workspace):
     assert report.reward_after == pytest.approx(report.reward_before, abs=1e-5)
     assert report.mean_length_after == report.mean_length_before
     assert (report.gold_gain, report.gold_gain_low, report.gold_gain_high) == (0, 0, 0)
+
+
+def test_the_value_model_begins_as_the_reward_model_head_included(workspace, monkeypatch):
+    began = []
+
+    class Watched(Learner):
+        def steps(self, start=0):
+            began.append({name: tensor.clone() for name, tensor in self.value_model.state_dict().items()})
+            return super().steps(start)
+
+    monkeypatch.setattr(ppo, "Learner", Watched)
+    run(iterations=1)
+    written = load_file("models/reward/model.safetensors")
+    assert "score.weight" in written
+    assert all(torch.equal(began[0][name], tensor) for name, tensor in written.items())
 
 
 def test_the_reward_rises(workspace, monkeypatch):

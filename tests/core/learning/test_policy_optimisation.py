@@ -3,12 +3,15 @@
 import copy
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from pipelines.core.learning import decoding, rollouts
 from pipelines.core.learning.decoding import chat_ids
+from pipelines.core.learning.objectives import policy_loss
 from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.learning.reward_mixture import RewardFunction, RewardMixture
 from pipelines.core.learning.rollouts import Prompt
@@ -111,6 +114,94 @@ def of_all_tokens(tokenizer, ids):
     return lambda _prompts, responses: [float(text.startswith(pieces)) for text in responses]
 
 
+@pytest.fixture(scope="module")
+def uneven(tokenizer):
+    """A run and its rollout, of responses of many lengths, every third without an end token."""
+    run = learner(
+        tokenizer,
+        lambda _prompts, responses: [float(len(text)) for text in responses],
+        prompts_per_iteration=12,
+        max_new_tokens=10,
+        kl_coefficient=0.0,
+        gae_lambda=1.0,
+        unfinished_penalty=3.0,
+    )
+
+    def said(_model, _tokenizer, prompts, **_options):
+        lengths = [10 if number % 3 == 0 else 1 + number % 7 for number in range(len(prompts))]
+        tokens = [[20 + (7 * number + at) % 100 for at in range(length)] for number, length in enumerate(lengths)]
+        tokens = [ids if len(ids) == 10 else [*ids, tokenizer.eos_token_id] for ids in tokens]
+        return [
+            decoding.Response(tokens=ids, text=tokenizer.decode(ids, skip_special_tokens=True), finished=len(ids) < 10)
+            for ids in tokens
+        ]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoding, "respond", said)
+        rollout, _ = run.rollout(np.random.default_rng(0))
+    with torch.no_grad():
+        run.policy.get_input_embeddings().weight.mul_(1.5)  # so that ratios are not all one
+    return run, rollout
+
+
+def gradients(run, *minibatches, weights=None):
+    """Loss and gradients of the policy over some minibatches, added with weights."""
+    run.policy.zero_grad()
+    total = 0.0
+    for number, part in enumerate(minibatches):
+        said, old_BN, _, gains_BN, _ = part
+        ratio_BN = (rollouts.token_log_probs(run.policy, said, 1.0) - old_BN).exp()
+        loss = policy_loss(ratio_BN, gains_BN, said.mask_BN, 0.2) * (weights[number] if weights else 1.0)
+        loss.backward()
+        total += float(loss.detach())
+    return total, [weight.grad.clone() for weight in run.policy.parameters()]
+
+
+def assert_same(one, other):
+    assert one[0] == pytest.approx(other[0], abs=1e-6)
+    assert max(float(grad.abs().max()) for grad in one[1]) > 1e-3
+    for mine, theirs in zip(one[1], other[1], strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+
+
+class TestPadding:
+    def test_gradients_of_minibatches_weighted_by_their_tokens_are_those_of_the_whole(self, uneven):
+        run, rollout = uneven
+        parts = [rollout.rows(rows) for rows in (torch.tensor([0, 3, 5]), torch.tensor([1, 2, 4, 6, 7, 8, 9, 10, 11]))]
+        tokens = [float(part.said.mask_BN.sum()) for part in parts]
+        shares = [count / sum(tokens) for count in tokens]
+        assert shares[0] != pytest.approx(3 / 12, abs=1e-3)
+        assert_same(gradients(run, *parts, weights=shares), gradients(run, rollout))
+
+    def test_what_stands_in_the_padding_changes_nothing(self, uneven):
+        run, rollout = uneven
+        said = rollout.said
+        wide_BT = torch.nn.functional.pad(said.ids_BT, (0, 7), value=9)
+        ends_B = said.starts_B + said.mask_BN.sum(dim=1).long()
+        behind_BT = torch.arange(wide_BT.shape[1]) >= ends_B[:, None]
+        wide_BT = torch.where(behind_BT, torch.full_like(wide_BT, 11), wide_BT)
+        assert_same(gradients(run, rollout._replace(said=said._replace(ids_BT=wide_BT))), gradients(run, rollout))
+
+    def test_the_score_is_paid_at_the_end_token_and_its_lack_is_punished(self, uneven, tokenizer):
+        run, rollout = uneven
+        _, _, values_BN, _, returns_BN = rollout
+        end = tokenizer.eos_token_id
+        finished = []
+        for row, (start, mask_N) in enumerate(zip(rollout.said.starts_B, rollout.said.mask_BN, strict=True)):
+            length = int(mask_N.sum())
+            ids = rollout.said.ids_BT[row, start : start + length].tolist()
+            finished.append(ids[-1] == end)
+            assert end not in ids[:-1]
+            assert finished[-1] or length == 10
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            mean, deviation = run.scale
+            paid = (len(text) - mean) / deviation - 3.0 * (not finished[-1])
+            # with discount, lambda 1 and no penalty for divergence every token returns what the last is paid
+            assert returns_BN[row, :length].tolist() == pytest.approx([paid] * length, abs=2e-4)
+            assert values_BN[row, length:].abs().sum() == returns_BN[row, length:].abs().sum() == 0
+        assert 0 < sum(finished) < len(finished)
+
+
 class TestLearning:
     def test_a_bandit_with_known_good_answers_is_solved(self, tokenizer):
         run = learner(
@@ -128,6 +219,35 @@ class TestLearning:
         steps = list(run.steps())
         assert steps[0].reward < 0.3
         assert steps[-1].reward > 0.9
+
+    def test_with_a_penalty_for_divergence_it_finds_the_known_optimum_between_reward_and_reference(self, tokenizer):
+        """The best policy is the reference times exp(reward / weight of the penalty), normalised."""
+        good = of_all_tokens(tokenizer, range(40, 60))
+        run = learner(
+            tokenizer,
+            good,
+            iterations=30,
+            prompts_per_iteration=128,
+            minibatch_size=32,
+            learning_rate=2e-3,
+            value_learning_rate=2e-3,
+            max_new_tokens=1,
+            kl_coefficient=2.0,
+            epochs=4,
+        )
+        worth = torch.tensor(good([], [tokenizer.decode([token]).strip() for token in range(len(tokenizer))]))
+
+        def share(model):
+            with torch.no_grad():
+                logits = [model(input_ids=torch.tensor([prompt.ids])).logits[0, -1] for prompt in run.prompts]
+            return float((torch.stack(logits).softmax(dim=-1) * worth).sum(dim=-1).mean())
+
+        before = share(run.reference)
+        list(run.steps())
+        gain = math.exp(1 / (run.scale[1] * 2.0))
+        best = before * gain / (before * gain + 1 - before)
+        assert best > before + 0.2
+        assert share(run.policy) == pytest.approx(best, abs=0.05)
 
     def test_a_penalty_for_divergence_keeps_the_policy_near_the_reference(self, tokenizer):
         options = {"iterations": 12, "prompts_per_iteration": 32, "learning_rate": 3e-3, "max_new_tokens": 4}
