@@ -170,7 +170,7 @@ def test_a_last_update_past_a_limit_is_undone(workspace):
     assert report.kl == pytest.approx(0, abs=1e-4)
 
 
-def test_numbers_that_are_none_leave_the_last_good_policy_and_its_figures(workspace, monkeypatch):
+def test_row_20_numbers_that_are_none_leave_the_last_good_policy_and_its_figures(workspace, monkeypatch):
     calls = []
     real = rewards.score
 
