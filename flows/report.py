@@ -229,7 +229,7 @@ def win_rates(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any
 
 
 def alignment(ppo: Mapping[str, Any]) -> Any:
-    """Reward against KL, one point an iteration, and the figures before and after."""
+    """Reward against KL, one point an iteration, the figures before and after, and why it stopped early, if it did."""
     curve = read_curve(Artifact.PPO_CURVE.path)
     kl, reward = dict(curve.get("kl", [])), dict(curve.get("reward", []))
     points = [(kl[step], reward[step]) for step in sorted(kl.keys() & reward.keys())]
@@ -248,7 +248,7 @@ def alignment(ppo: Mapping[str, Any]) -> Any:
         if ppo.get(f"{key}_before") is not None and ppo.get(f"{key}_after") is not None
     ]
     chart = _drawn(lambda: charts.line_chart([line], "KL from the instruction model, nats", "mean reward"))
-    return {"chart": chart, "rows": rows}
+    return {"chart": chart, "rows": rows, "stopped": ppo.get("stopped")}
 
 
 def compression(report: Mapping[str, Any]) -> list[dict[str, Any]]:

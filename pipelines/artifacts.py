@@ -8,6 +8,7 @@ class Artifact(StrEnum):
     """A file or folder that a stage reads or writes, relative to the workspace; DVC tracks it."""
 
     FEEDBACK_BY_PEOPLE = "data/feedback"
+    REWARD_FUNCTIONS = "reward_functions"
     RAW = "data/raw"
     VALIDATED = "data/validated"
     REFERENCE_PROFILE = "data/reference_profile.json"

@@ -314,6 +314,28 @@ class RewardModeling(Section):
     """Two responses are of similar length when the longer has at most this many times the shorter's tokens."""
 
 
+class RewardFunction(Section):
+    """A Python function of yours that scores responses.
+
+    It is imported and called in the process that trains: it runs your code, with all that this process may do.
+    """
+
+    function: Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+    """`package.module:name`, below the folder `reward_functions`. It takes a list of prompts and a list of responses,
+    all text, and returns a number for each; the same for the same text, or a resumed run is not the run it was."""
+    weight: Annotated[float, Field(allow_inf_nan=False)]
+    """By which its rewards are multiplied."""
+
+    @model_validator(mode="after")
+    def _stays_where_changes_are_seen(self) -> Self:
+        if not self.function.startswith("reward_functions."):
+            raise ValueError(
+                f"ppo.reward_functions names {self.function!r}, which is not below reward_functions, so DVC would not"
+                " see its changes: move the module into that folder and write reward_functions.module:name"
+            )
+        return self
+
+
 class Ppo(Section):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347)."""
 
@@ -337,8 +359,17 @@ class Ppo(Section):
     """Largest norm of the gradient."""
     kl_coefficient: Annotated[float, Field(ge=0)]
     """Weight of the per-token KL penalty against the SFT model, in whitened rewards per nat."""
+    kl_target: Rate | None
+    """Nats a response that the weight is steered to, from `kl_coefficient` on (Ziegler et al. 2019, arXiv:1909.08593);
+    None: it is fixed."""
+    kl_horizon: Positive
+    """Responses in which the steered weight changes by a fifth at most."""
     kl_limit: Rate
     """Nats a response, on a rollout, past which training stops; the last policy within it is kept."""
+    length_collapse: Annotated[float, Field(ge=0, lt=1)]
+    """Training stops likewise when responses get shorter than this part of the first rollout's mean length."""
+    length_explosion: Annotated[float, Field(gt=1)]
+    """And when they get longer than so many times that length."""
     discount: Share
     """Gamma."""
     gae_lambda: Share
@@ -349,10 +380,44 @@ class Ppo(Section):
     """Longest response in tokens."""
     unfinished_penalty: Annotated[float, Field(ge=0)]
     """Taken off the whitened reward of a response without an end token."""
+    reward_model_weight: Annotated[float, Field(ge=0)]
+    """By which the reward model's rewards are multiplied before those of `reward_functions` are added."""
+    reward_functions: list[RewardFunction]
+    """Rewards by your own code."""
     checkpoint_every: Positive
     """Iterations between checkpoints."""
     evaluation_prompts: Positive
     """Held-out prompts on which reward, gold score, KL and length are measured before and after."""
+
+    @model_validator(mode="after")
+    def _can_be_steered(self) -> Self:
+        if self.kl_target is None:
+            return self
+        if self.kl_coefficient == 0:
+            raise ValueError(
+                "ppo.kl_target is set but ppo.kl_coefficient is 0, and no factor changes that: set the second to where"
+                " the steering shall begin, for instance 0.05, or the first to null"
+            )
+        if self.kl_target >= self.kl_limit:
+            raise ValueError(
+                f"ppo.kl_target is {self.kl_target} but training stops at ppo.kl_limit = {self.kl_limit}: lower the"
+                " first or raise the second"
+            )
+        if self.kl_horizon < self.prompts_per_iteration:
+            raise ValueError(
+                f"ppo.kl_horizon is {self.kl_horizon} but an iteration has ppo.prompts_per_iteration ="
+                f" {self.prompts_per_iteration} responses: raise the first at least to the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_rewarded(self) -> Self:
+        if self.reward_model_weight == 0 and not any(entry.weight for entry in self.reward_functions):
+            raise ValueError(
+                "ppo.reward_model_weight is 0 and no function in ppo.reward_functions has a weight, so that nothing is"
+                " rewarded: raise the first, or name a function with a weight"
+            )
+        return self
 
 
 class Decoding(Section):

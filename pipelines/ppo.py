@@ -8,13 +8,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
-from pipelines.adapters import datasets, device, files, models
+from pipelines.adapters import datasets, device, files, models, reward_functions
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging.intervals import Interval, paired_bootstrap
-from pipelines.core.learning import attention, decoding, preferences, rewards, rollouts, training
+from pipelines.core.learning import attention, decoding, limits, preferences, rewards, rollouts
+from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.policy_optimisation import Learner, Step
+from pipelines.core.learning.reward_mixture import RewardMixture
 from pipelines.core.learning.rollouts import Measured, Prompt
 from pipelines.core.text.prompts import user_text
 from pipelines.core.world.gold import gold_score
@@ -24,7 +26,10 @@ from pipelines.params import Params
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CURVE = ("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished")
+CURVE = (
+    *("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished"),
+    *("reward_model", "reward_functions", "unfinished_penalty", "kl_penalty", "kl_coefficient"),
+)
 FEWEST_PROMPTS = 2
 DEAD_SPREAD = 1e-6
 """Rewards that differ by less than this part of their size differ by rounding."""
@@ -60,7 +65,9 @@ class PpoReport:
     distinct_after: float
     iterations: int
     stopped_early: bool
-    """The KL limit was reached, and the last policy within it was kept."""
+    """A limit was passed, and the last policy within it was kept."""
+    stopped: Stop | None
+    """Which."""
     num_prompts: int
     num_evaluation_prompts: int
     unseen_prompt_share: float
@@ -83,6 +90,7 @@ class Task:
 def main(params: Params, tracker: Tracker) -> PpoReport:
     """Optimise a copy of the instruction model; compare both on held-out prompts."""
     settings = params.ppo
+    functions = reward_functions.load(settings.reward_functions)
     target = device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     policy = models.load_causal(Artifact.SFT.path).to(target)
@@ -100,7 +108,11 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         value_model=models.load_reward(Artifact.REWARD.path).to(target),
         tokenizer=tokenizer,
         prompts=train.prompts,
-        score=partial(rewards.score, reward_model, tokenizer),
+        reward=RewardMixture(
+            model=partial(rewards.score, reward_model, tokenizer),
+            model_weight=settings.reward_model_weight,
+            functions=functions,
+        ),
         settings=settings,
         seed=params.seed,
         precision=device.precision("auto"),
@@ -110,36 +122,29 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         reference=reference,
         tokenizer=tokenizer,
         prompts=held_out.prompts,
-        score=learner.score,
+        score=learner.reward,
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
         seed=params.seed,
     )
     before = compare(reference)
-    _refuse_dead_reward(before.rewards)
+    _refuse_dead_reward(before.rewards, "The reward model" if not functions else "The mixture of rewards")
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
-    with Checkpoints.opened("ppo", sections, [path.path for path in INPUTS]) as store:
+    inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
+    with Checkpoints.opened("ppo", sections, inputs) as store:
         steps = _learn(learner, store, params, tracker)
-        after, fell_back = _within_limit(learner, compare)
+        after = _within_limits(learner, compare, before)
         files.write_csv(Artifact.PPO_CURVE.path, CURVE, [[getattr(step, name) for name in CURVE] for step in steps])
         models.save(policy, tokenizer, Artifact.POLICY.path)
         store.discard()
-    return _report(
-        before,
-        after,
-        train,
-        held_out,
-        steps,
-        stopped_early=fell_back or len(steps) < settings.iterations,
-        seed=params.seed,
-    )
+    return _report(before, after, train, held_out, steps, stopped=learner.stopped, seed=params.seed)
 
 
-def _refuse_dead_reward(rewards: Sequence[float]) -> None:
+def _refuse_dead_reward(rewards: Sequence[float], giver: str) -> None:
     """Raises TrainingError when all rewards are the same but for rounding."""
     if max(rewards) - min(rewards) <= DEAD_SPREAD * max(1.0, abs(rewards[0])):
         raise TrainingError(
-            f"The reward model gives {rewards[0]:.4g} to all {len(rewards)} responses of the instruction model: what"
+            f"{giver} gives {rewards[0]:.4g} to all {len(rewards)} responses of the instruction model: what"
             " tells nothing apart teaches nothing. Look at reports/reward_modeling.json, correct the preferences or the"
             " section reward_modeling of params.yaml, and run again."
         )
@@ -222,13 +227,17 @@ def _learn(learner: Learner, store: Checkpoints, params: Params, tracker: Tracke
     return steps
 
 
-def _within_limit(learner: Learner, compare: Callable[..., Measured]) -> tuple[Measured, bool]:
-    """Measure the policy; when the last update took it past the KL limit, the one before it, and say so."""
+def _within_limits(learner: Learner, compare: Callable[..., Measured], before: Measured) -> Measured:
+    """Measure the policy; when the last update took it past a limit, take the one before it instead."""
     after = compare(learner.policy)
-    if fmean(after.kl) <= learner.settings.kl_limit or not learner.good:
-        return after, False
-    training.load_weights(learner.policy, learner.good)
-    return compare(learner.policy), True
+    if learner.stopped or not learner.good:
+        return after
+    seen = {"kl": fmean(after.kl), "length": fmean(after.lengths), "reward": fmean(after.rewards)}
+    stop = limits.passed(learner.settings, first_length=fmean(before.lengths), **seen)
+    if stop is None:
+        return after
+    learner.go_back(stop, learner.settings.iterations - 1, seen)
+    return compare(learner.policy)
 
 
 def _report(
@@ -238,7 +247,7 @@ def _report(
     held_out: Task,
     steps: Sequence[Step],
     *,
-    stopped_early: bool,
+    stopped: Stop | None,
     seed: int,
 ) -> PpoReport:
     clusters = [prompt.text for prompt in held_out.prompts]
@@ -266,7 +275,8 @@ def _report(
         distinct_before=len(set(before.texts)) / len(before.texts),
         distinct_after=len(set(after.texts)) / len(after.texts),
         iterations=len(steps),
-        stopped_early=stopped_early,
+        stopped_early=stopped is not None,
+        stopped=stopped,
         num_prompts=len(train.prompts),
         num_evaluation_prompts=len(set(clusters)),
         unseen_prompt_share=fmean(text not in trained_on for text in clusters),

@@ -1,7 +1,9 @@
 """What the tests of feedback, reward modelling and policy optimisation share."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,23 @@ def write_validated(
         files.write_jsonl(datasets.file(folder, "corpus", split), [])
         files.write_jsonl(datasets.file(folder, "instructions", split), (instructions or {}).get(split, []))
         files.write_jsonl(datasets.file(folder, "preferences", split), (preferences or {}).get(split, []))
+
+
+@contextmanager
+def reward_functions(**modules: str) -> Iterator[Path]:
+    """The folder `reward_functions` of the working directory with these modules, forgotten by Python afterwards."""
+    folder = Path("reward_functions")
+    folder.mkdir()
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    found, places = set(sys.modules), list(sys.path)
+    try:
+        yield folder
+    finally:
+        sys.path[:] = places
+        for name in set(sys.modules) - found:
+            if name.split(".")[0] == "reward_functions":
+                del sys.modules[name]
 
 
 def write_model(folder: Path, model: Any, tokenizer: Any) -> None:

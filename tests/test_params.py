@@ -66,6 +66,33 @@ def test_all_faults_are_said_at_once() -> None:
     assert all(key in text for key in ("model.hidden_size", "pretraining.max_tokens", "ppo.clipp"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kl_coefficient": 0.0}, "ppo.kl_target is set but ppo.kl_coefficient is 0"),
+        ({"kl_limit": 6.0}, "ppo.kl_target is 6.0 but training stops at ppo.kl_limit = 6.0: lower the first"),
+        ({"kl_horizon": 63}, "ppo.kl_horizon is 63 but an iteration has ppo.prompts_per_iteration = 64"),
+    ],
+)
+def test_a_divergence_that_cannot_be_steered_names_both_keys(changes: dict[str, Any], words: str) -> None:
+    assert words in fault(ppo__kl_target=6.0, **{f"ppo__{key}": value for key, value in changes.items()})
+    assert params.parse(changed(**{f"ppo__{key}": value for key, value in changes.items()})).ppo.kl_target is None
+
+
+def test_a_reward_function_that_dvc_does_not_watch_is_refused() -> None:
+    words = fault(ppo__reward_functions=[{"function": "mine:brief", "weight": 1.0}])
+    assert "ppo.reward_functions names 'mine:brief', which is not below reward_functions" in words
+    assert "ppo.reward_functions.0.function is 'os.system'" in fault(
+        ppo__reward_functions=[{"function": "os.system", "weight": 1.0}]
+    )
+
+
+def test_something_must_be_rewarded() -> None:
+    assert "so that nothing is rewarded" in fault(ppo__reward_model_weight=0.0)
+    entry = {"function": "reward_functions.mine:brief", "weight": 1.0}
+    assert params.parse(changed(ppo__reward_model_weight=0.0, ppo__reward_functions=[entry])).ppo.reward_functions
+
+
 @pytest.mark.parametrize("key", ["pretraining__context", "finetuning__max_length", "reward_modeling__max_length"])
 def test_a_length_beyond_the_model_names_both_keys(key: str) -> None:
     text = fault(**{key: 513}, model__context=512)

@@ -1,18 +1,22 @@
 """PPO as a stage: prompts, comparison before and after, checkpoints, limits."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pipelines import ppo, stage
 from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import rewards
+from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.world.corpus import TalesSource, instruction_records
-from pipelines.errors import DataError, Preempted
+from pipelines.errors import DataError, ParamsError, Preempted
 from tests.fixtures import tiny_model, tiny_tokenizer
-from tests.learning import params, reward_model, write_model, write_validated
+from tests.learning import params, reward_functions, reward_model, write_model, write_validated
 
 SETTINGS = {
     "iterations": 4,
@@ -78,6 +82,7 @@ def test_policy_and_instruction_model_are_compared_on_held_out_prompts(workspace
     assert report.gold_gain_low <= report.gold_gain <= report.gold_gain_high
     assert report.reward_gain_low <= report.reward_after - report.reward_before <= report.reward_gain_high
     assert not report.stopped_early
+    assert report.stopped is None
 
 
 def test_a_policy_that_did_not_move_is_the_instruction_model(workspace):
@@ -86,6 +91,21 @@ def test_a_policy_that_did_not_move_is_the_instruction_model(workspace):
     assert report.reward_after == pytest.approx(report.reward_before, abs=1e-5)
     assert report.mean_length_after == report.mean_length_before
     assert (report.gold_gain, report.gold_gain_low, report.gold_gain_high) == (0, 0, 0)
+
+
+def test_the_value_model_begins_as_the_reward_model_head_included(workspace, monkeypatch):
+    began = []
+
+    class Watched(Learner):
+        def steps(self, start=0):
+            began.append({name: tensor.clone() for name, tensor in self.value_model.state_dict().items()})
+            return super().steps(start)
+
+    monkeypatch.setattr(ppo, "Learner", Watched)
+    run(iterations=1)
+    written = load_file("models/reward/model.safetensors")
+    assert "score.weight" in written
+    assert all(torch.equal(began[0][name], tensor) for name, tensor in written.items())
 
 
 def test_the_reward_rises(workspace, monkeypatch):
@@ -109,7 +129,8 @@ def test_the_reward_rises(workspace, monkeypatch):
 def test_the_curve_has_a_line_for_each_iteration(workspace):
     run()
     header, *lines = Path("reports/curves/ppo.csv").read_text().splitlines()
-    assert header == "iteration,reward,kl,entropy,clip_share,explained_variance,length,finished"
+    assert header.startswith("iteration,reward,kl,entropy,clip_share,explained_variance,length,finished,")
+    assert header.endswith(",reward_model,reward_functions,unfinished_penalty,kl_penalty,kl_coefficient")
     assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4"]
 
 
@@ -138,8 +159,76 @@ def test_the_saved_policy_loads_with_its_tokenizer(workspace):
 def test_past_the_divergence_limit_the_last_policy_within_it_is_saved(workspace):
     report = run(iterations=15, learning_rate=1e-2, kl_coefficient=0.0, kl_limit=1.0)
     assert report.stopped_early
+    assert report.stopped == "kl"
     assert 0 < report.kl < 1.5  # within the limit on its rollout; held-out prompts may differ a little
     assert report.iterations < 15
+
+
+def test_a_last_update_past_a_limit_is_undone(workspace):
+    report = run(iterations=1, learning_rate=1e-2, kl_limit=1e-3)
+    assert (report.stopped, report.stopped_early, report.iterations) == ("kl", True, 1)
+    assert report.kl == pytest.approx(0, abs=1e-4)
+
+
+def test_row_20_numbers_that_are_none_leave_the_last_good_policy_and_its_figures(workspace, monkeypatch):
+    calls = []
+    real = rewards.score
+
+    def spoilt(*arguments):
+        calls.append(1)
+        return [float("nan") if len(calls) == 5 else value for value in real(*arguments)]
+
+    monkeypatch.setattr(rewards, "score", spoilt)
+    report = run()  # the first call measures the instruction model, the fifth is the rollout of the fourth iteration
+    assert (report.stopped, report.stopped_early, report.iterations) == ("not finite", True, 3)
+    assert len(calls) == 6
+    policy = models.load_causal(Path("models/policy"))
+    assert all(weight.isfinite().all() for weight in policy.parameters())
+
+
+def spaces(count):
+    return f"def spaces(prompts, responses):\n    return [float(text.count(' ')) * {count} for text in responses]\n"
+
+
+SPACES = {"reward_model_weight": 0.0, "reward_functions": [{"function": "reward_functions.mine:spaces", "weight": 2.0}]}
+
+
+def test_a_reward_function_of_the_checkout_is_what_is_optimised_and_measured(workspace):
+    options = {"iterations": 12, "prompts_per_iteration": 32, "max_new_tokens": 12, "epochs": 4, "kl_coefficient": 0.0}
+    rates = {"learning_rate": 3e-3, "value_learning_rate": 3e-3, "evaluation_prompts": 40}
+    judge = models.load_reward(Path("models/reward"))
+    judge.score.weight.data *= 50  # its rewards differ by something like one, as those of a trained one do
+    write_model(Path("models/reward"), judge, models.load_tokenizer(Path("models/sft")))
+    with reward_functions(mine=spaces(1)):
+        report = run(tasks=["story_writing"], **SPACES, **options, **rates)
+    assert report.reward_before == pytest.approx(round(20 * report.reward_before) / 20)  # twice a count, 40 prompts
+    assert report.reward_gain_low > 0
+
+
+def test_a_run_goes_on_with_the_same_functions_only(workspace, monkeypatch):
+    def iterations(count):
+        seen = Stops(monkeypatch, 10**9)
+        with reward_functions(mine=spaces(count)):
+            run(seen.tracker(), **SPACES)
+        shutil.rmtree("reward_functions")
+        return seen.seen
+
+    def preempted():
+        stops = Stops(monkeypatch, 2)
+        with reward_functions(mine=spaces(1)), pytest.raises(Preempted):
+            run(stops.tracker(), **SPACES)
+        shutil.rmtree("reward_functions")
+
+    preempted()
+    assert iterations(3) == 4
+    preempted()
+    assert iterations(1) in {0, 2}
+
+
+def test_a_function_that_cannot_be_imported_ends_the_stage_before_a_model_is_loaded(workspace, monkeypatch):
+    monkeypatch.setattr(models, "load_tokenizer", lambda _path: pytest.fail("loaded"))
+    with reward_functions(), pytest.raises(ParamsError, match=r"ppo\.reward_functions\[0\].*cannot be imported"):
+        run(**SPACES)
 
 
 def test_only_prompts_of_the_feedback_tasks_are_used(workspace, tales):

@@ -168,6 +168,6 @@ def checkout(root: Path) -> Path:
     (root / ".dvc").mkdir()
     shutil.copy2(ROOT / ".dvc" / "config", root / ".dvc" / "config")
     (root / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
-    for folder in ("data/sources", "data/feedback"):
+    for folder in ("data/sources", "data/feedback", "reward_functions"):
         shutil.copytree(ROOT / folder, root / folder)
     return root

@@ -1,5 +1,6 @@
 """The page: one file, nothing outside, every part or what is missing."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -88,6 +89,15 @@ def test_what_models_say_is_text_and_never_markup(page: str) -> None:
 def test_the_chosen_candidate_is_marked(page: str) -> None:
     (row,) = re.findall(r'<tr class="chosen">.*?</td>', page, flags=re.DOTALL)
     assert "int8" in row
+
+
+def test_a_policy_that_stopped_by_itself_says_why(workspace: Path) -> None:
+    assert report.alignment({}) is None
+    examples.fill(workspace)
+    path = workspace / "reports/ppo.json"
+    assert "It stopped by itself" not in report.write().read_text(encoding="utf-8")
+    path.write_text(json.dumps(examples.REPORTS["ppo"] | {"stopped": "length collapse"}))
+    assert "It stopped by itself (length collapse)" in report.write().read_text(encoding="utf-8")
 
 
 def test_the_graph_draws_every_stage_and_no_edge_that_others_imply(page: str) -> None:

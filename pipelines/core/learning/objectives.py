@@ -28,6 +28,16 @@ def shaped_rewards(scores_B: "Tensor", log_ratio_BN: "Tensor", mask_BN: "Tensor"
     return rewards_BN.scatter_add(1, last_B1, scores_B[:, None])
 
 
+def steered(coefficient: float, kl: float, *, target: float, responses: int, horizon: int) -> float:
+    """The weight of the KL penalty after a rollout of so many responses, moved so that their divergence nears a target.
+
+    e = clip((kl - target) / target, -0.2, 0.2), and the weight becomes weight (1 + e responses / horizon).
+    Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2, where responses / horizon is K = 0.1.
+    """
+    error = min(max((kl - target) / target, -0.2), 0.2)
+    return coefficient * (1 + error * responses / horizon)
+
+
 def advantages(
     rewards_BN: "Tensor", values_BN: "Tensor", mask_BN: "Tensor", *, discount: float, gae_lambda: float
 ) -> "Tensor":

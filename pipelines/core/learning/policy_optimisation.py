@@ -12,7 +12,8 @@ Sources: Schulman et al. 2017, arXiv:1707.06347 (clipped objective); Schulman et
 (advantages); Stiennon et al. 2020, arXiv:2009.01325 (score at the end, penalty per token, value model of its own that
 starts as the reward model); Huang et al. 2024, arXiv:2403.17031 (penalty for no end token, whitening, no dropout).
 The rewards are whitened with the mean and deviation of the first rollout and keep that scale: with a new one for each
-rollout the weight of the KL penalty would change along the way.
+rollout the weight of the KL penalty would change along the way. That weight is fixed, or steered to a target
+(Ziegler et al. 2019, arXiv:1909.08593).
 
 Shapes: B responses in a batch, N tokens of the longest response.
 """
@@ -25,19 +26,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pipelines.core.learning import attention, decoding, training
+from pipelines.core.learning import attention, decoding, limits, training
+from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.objectives import (
     advantages,
     explained_variance,
     masked_mean,
     policy_loss,
     shaped_rewards,
+    steered,
     value_loss,
     whitened,
 )
+from pipelines.core.learning.reward_mixture import RewardMixture
 from pipelines.core.learning.rollouts import (
     Prompt,
-    Score,
     Sequences,
     assembled,
     decodable,
@@ -63,7 +66,17 @@ class Step:
     iteration: int
     """Iterations done, this one included."""
     reward: float
-    """Mean score of the rollout by the reward model."""
+    """Mean of the rollout."""
+    reward_model: float
+    """What the reward model adds to it, weighted."""
+    reward_functions: float
+    """What the user's functions add to it, weighted."""
+    unfinished_penalty: float
+    """Mean taken off the whitened reward of a response for no end token."""
+    kl_penalty: float
+    """Mean taken off it for its divergence: `kl_coefficient` times the sum of log p - log r, which may be negative."""
+    kl_coefficient: float
+    """Weight of that penalty in this rollout."""
     kl: float
     """Mean KL divergence of a response from the reference, nats."""
     entropy: float
@@ -109,18 +122,25 @@ class Learner:
     """Starts as a copy of the reward model."""
     tokenizer: "PreTrainedTokenizerBase"
     prompts: Sequence[Prompt]
-    score: Score
+    reward: RewardMixture
     settings: Ppo
     seed: int
     precision: "torch.dtype"
     scale: tuple[float, float] | None = None
-    """Mean and deviation of the scores of the first rollout."""
+    """Mean and deviation of the rewards of the first rollout."""
+    value_scale: tuple[float, float] | None = None
+    """The same of what the reward model alone gives, which is what the value model knows at first."""
+    first_length: float = math.nan
+    """Mean tokens of a response of the first rollout."""
     good: "dict[str, Tensor]" = field(default_factory=dict)
-    """Weights of the last policy whose KL divergence was measured to be within the limit."""
+    """Weights of the last policy that was measured to be within the limits."""
+    stopped: Stop | None = None
+    """The limit that was passed."""
 
     def __post_init__(self) -> None:
         import torch
 
+        self.kl_coefficient = self.settings.kl_coefficient
         longest = max(len(prompt.ids) for prompt in self.prompts) + self.settings.max_new_tokens
         for model in (self.policy, self.reference, self.value_model):
             model.eval()
@@ -133,27 +153,60 @@ class Learner:
         """Iterate from `start` (iterations done before), yielding after each.
 
         All that an iteration draws depends on the seed and its number only, so a run that is resumed is the same run.
-        It ends early, with the last good policy, when a rollout is further from the reference than `kl_limit`.
+        It ends early, with the last good policy, when a rollout is past a limit or a loss is not a finite number;
+        `stopped` then says which.
 
         Raises:
-            TrainingError: when a loss is not a finite number.
+            TrainingError: when a number is not finite and the last good policy is the one it began with.
         """
-        for iteration in range(start, self.settings.iterations):
+        settings = self.settings
+        for iteration in range(start, settings.iterations):
             draw = np.random.default_rng([self.seed, iteration])
             rollout, seen = self.rollout(draw)
-            if seen["kl"] > self.settings.kl_limit and self.good:
-                training.load_weights(self.policy, self.good)
+            if self.good and (stop := self._passed(seen)):
+                self.go_back(stop, iteration - 1, seen)
                 return
             self.good = training.weights_of(self.policy)
-            learnt = self.update(rollout, draw, rate=1 - iteration / self.settings.iterations)
+            learnt = self.update(rollout, draw, rate=1 - iteration / settings.iterations)
+            if not math.isfinite(seen["kl"] + learnt["policy_loss"] + learnt["value_loss"]):
+                self.go_back("not finite", iteration, seen | learnt)
+                return
             step = Step(iteration=iteration + 1, **seen, **learnt)
-            if not math.isfinite(step.policy_loss + step.value_loss + step.kl):
-                raise TrainingError(
-                    f"PPO diverged at iteration {step.iteration} (policy loss {step.policy_loss}, value loss"
-                    f" {step.value_loss}, KL {step.kl}): lower ppo.learning_rate ({self.settings.learning_rate}) or"
-                    f" ppo.value_learning_rate ({self.settings.value_learning_rate}) in params.yaml."
+            if settings.kl_target is not None:
+                self.kl_coefficient = steered(
+                    self.kl_coefficient,
+                    step.kl,
+                    target=settings.kl_target,
+                    responses=settings.prompts_per_iteration,
+                    horizon=settings.kl_horizon,
                 )
             yield step
+
+    def go_back(self, stop: Stop, updates: int, seen: Mapping[str, float]) -> None:
+        """Take the last good policy, which has learnt from so many rollouts, and remember why.
+
+        Raises:
+            TrainingError: when it has learnt from none and what was seen since is not finite.
+        """
+        if stop == "not finite" and updates == 0:
+            figures = {"policy loss": "policy_loss", "value loss": "value_loss", "KL": "kl", "reward": "reward"}
+            told = ", ".join(f"{name} {seen[key]:.4g}" for name, key in figures.items() if key in seen)
+            raise TrainingError(
+                f"PPO diverged at iteration 1 ({told}), before it had learnt anything: lower ppo.learning_rate"
+                f" ({self.settings.learning_rate}) or ppo.value_learning_rate ({self.settings.value_learning_rate}) in"
+                " params.yaml."
+            )
+        training.load_weights(self.policy, self.good)
+        self.stopped = stop
+
+    def _passed(self, seen: Mapping[str, float]) -> Stop | None:
+        return limits.passed(
+            self.settings,
+            kl=seen["kl"],
+            reward=seen["reward"],
+            length=seen["length"],
+            first_length=self.first_length,
+        )
 
     def rollout(self, draw: np.random.Generator) -> tuple[Rollout, dict[str, Any]]:
         """Sample responses, score them, estimate advantages; with the figures of `Step` that are known by then."""
@@ -175,22 +228,31 @@ class Learner:
                 seed=int(draw.integers(2**31)),
             )
         said = assembled(asked, responses, self.tokenizer.pad_token_id, self.policy.device)
-        scores = np.array(self.score([prompt.text for prompt in asked], [item.text for item in responses]))
+        parts = self.reward.parts([prompt.text for prompt in asked], [item.text for item in responses])
         finished = np.array([item.finished for item in responses])
-        scaled = self._scaled(scores) - settings.unfinished_penalty * ~finished
+        unfinished = settings.unfinished_penalty * ~finished
+        if self.scale is None:
+            self.scale, self.value_scale = _mean_and_deviation(parts.total_B), _mean_and_deviation(parts.model_B)
+        scaled = (parts.total_B - self.scale[0]) / self.scale[1] - unfinished
         ours_BN, theirs_BN, values_BN, entropy_BN = self._look(said)
-        rewards_BN = shaped_rewards(
-            ours_BN.new_tensor(scaled), ours_BN - theirs_BN, said.mask_BN, settings.kl_coefficient
-        )
+        length = float(said.mask_BN.sum(dim=1).mean())
+        if math.isnan(self.first_length):
+            self.first_length = length
+        rewards_BN = shaped_rewards(ours_BN.new_tensor(scaled), ours_BN - theirs_BN, said.mask_BN, self.kl_coefficient)
         gains_BN = advantages(
             rewards_BN, values_BN, said.mask_BN, discount=settings.discount, gae_lambda=settings.gae_lambda
         )
         returns_BN = gains_BN + values_BN
         figures = {
-            "reward": float(scores.mean()),
+            "reward": float(parts.total_B.mean()),
+            "reward_model": self.reward.model_weight * float(parts.model_B.mean()),
+            "reward_functions": float(parts.functions_B.mean()),
+            "unfinished_penalty": float(unfinished.mean()),
+            "kl_penalty": self.kl_coefficient * float((ours_BN - theirs_BN).sum(dim=1).mean()),
+            "kl_coefficient": self.kl_coefficient,
             "kl": float(sequence_kl(ours_BN, theirs_BN, said.mask_BN).mean()),
             "entropy": float(masked_mean(entropy_BN, said.mask_BN)),
-            "length": float(said.mask_BN.sum(dim=1).mean()),
+            "length": length,
             "finished": float(finished.mean()),
             "explained_variance": explained_variance(values_BN, returns_BN, said.mask_BN),
             "tokens": int(said.starts_B.sum() + said.mask_BN.sum()),
@@ -254,13 +316,8 @@ class Learner:
             yield order[start : start + self.settings.minibatch_size]
 
     def _values(self, said: Sequences) -> "Tensor":
-        mean, deviation = self.scale or (0.0, 1.0)
+        mean, deviation = self.value_scale or (0.0, 1.0)
         return (token_values(self.value_model, said) - mean) / deviation * said.mask_BN
-
-    def _scaled(self, scores: "NDArray[np.float64]") -> "NDArray[np.float64]":
-        if self.scale is None:
-            self.scale = (float(scores.mean()), float(scores.std()) or 1.0)
-        return (scores - self.scale[0]) / self.scale[1]
 
     def _autocast(self) -> "torch.autocast":
         import torch
@@ -283,12 +340,22 @@ class Learner:
             )
             for key, tensor in part.items()
         }
-        return tensors, {"scale": self.scale}
+        return tensors, {
+            "scale": self.scale,
+            "value_scale": self.value_scale,
+            "first_length": self.first_length,
+            "kl_coefficient": self.kl_coefficient,
+        }
 
     def restore(self, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
         """Put back what `state` took."""
         training.load_state(self.policy, self._policy_optimizer, training.part(tensors, "policy"))
         training.load_state(self.value_model, self._value_optimizer, training.part(tensors, "value"))
         self.good = training.part(tensors, "good")
-        mean, deviation = values["scale"]
-        self.scale = (mean, deviation)
+        self.scale, self.value_scale = tuple(values["scale"]), tuple(values["value_scale"])
+        self.first_length, self.kl_coefficient = values["first_length"], values["kl_coefficient"]
+
+
+def _mean_and_deviation(x_B: "NDArray[np.float64]") -> tuple[float, float]:
+    """The deviation is 1 where all are the same."""
+    return float(x_B.mean()), float(x_B.std()) or 1.0

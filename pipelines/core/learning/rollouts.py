@@ -127,11 +127,12 @@ def token_values(model: "PreTrainedModel", said: Sequences) -> "Tensor":
 def sequence_kl(log_probs_BN: "Tensor", reference_BN: "Tensor", mask_BN: "Tensor") -> "Tensor":
     """KL divergence of the policy from the reference for each response (B), in nats, estimated on its own tokens.
 
-    The estimator k3 = exp(-d) - 1 + d with d = log policy - log reference is unbiased and never negative.
+    The estimator k3 = exp(-d) - 1 + d with d = log policy - log reference is unbiased and never negative; what rounding
+    leaves below zero is cut off.
     Source: Schulman 2020, Approximating KL divergence, http://joschu.net/blog/kl-approx.html
     """
     log_ratio_BN = (log_probs_BN - reference_BN) * mask_BN
-    return ((-log_ratio_BN).exp() - 1 + log_ratio_BN).sum(dim=1)
+    return ((-log_ratio_BN).exp() - 1 + log_ratio_BN).sum(dim=1).clamp(min=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,3 +60,14 @@ def test_values_that_foresee_the_returns_explain_all_variance():
     assert objectives.explained_variance(returns_BN, returns_BN, mask_BN) == pytest.approx(1.0)
     assert objectives.explained_variance(torch.zeros(1, 3), returns_BN, mask_BN) == pytest.approx(0.0, abs=1e-6)
     assert objectives.explained_variance(-returns_BN, returns_BN, mask_BN) < 0
+
+
+@pytest.mark.parametrize(
+    ("kl", "factor"),
+    [(6.0, 1.0), (6.6, 1.01), (60.0, 1.02), (5.4, 0.99), (0.0, 0.98)],
+)
+def test_the_weight_of_the_penalty_follows_the_divergence_by_a_tenth_of_its_error_and_no_more_than_a_fiftieth(
+    kl, factor
+):
+    got = objectives.steered(0.05, kl, target=6.0, responses=64, horizon=640)
+    assert got == pytest.approx(0.05 * factor)

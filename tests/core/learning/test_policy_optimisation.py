@@ -1,14 +1,19 @@
 """PPO as a whole: a bandit whose best answer is known, limits, and exact resuming."""
 
 import copy
+import itertools
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from pipelines.core.learning import decoding, rollouts
 from pipelines.core.learning.decoding import chat_ids
+from pipelines.core.learning.objectives import policy_loss
 from pipelines.core.learning.policy_optimisation import Learner
+from pipelines.core.learning.reward_mixture import RewardFunction, RewardMixture
 from pipelines.core.learning.rollouts import Prompt
 from pipelines.errors import TrainingError
 from pipelines.params import Ppo
@@ -26,12 +31,18 @@ SETTINGS = {
     "value_clip": 0.2,
     "gradient_clip": 1.0,
     "kl_coefficient": 0.05,
+    "kl_target": None,
+    "kl_horizon": 640,
     "kl_limit": 100.0,
+    "length_collapse": 0.25,
+    "length_explosion": 4.0,
     "discount": 1.0,
     "gae_lambda": 0.95,
     "temperature": 1.0,
     "max_new_tokens": 8,
     "unfinished_penalty": 0.0,
+    "reward_model_weight": 1.0,
+    "reward_functions": [],
     "checkpoint_every": 5,
     "evaluation_prompts": 4,
 }
@@ -55,7 +66,7 @@ def questions(tokenizer, count=16):
     return [Prompt(text=text, ids=chat_ids(tokenizer, [{"role": "user", "content": text}])) for text in texts]
 
 
-def learner(tokenizer, score, *, precision=torch.float32, **changes):
+def learner(tokenizer, score, *, precision=torch.float32, mixture=None, **changes):
     policy = tiny_model(tokenizer)
     return Learner(
         policy=policy,
@@ -63,7 +74,7 @@ def learner(tokenizer, score, *, precision=torch.float32, **changes):
         value_model=reward_model(policy),
         tokenizer=tokenizer,
         prompts=questions(tokenizer),
-        score=score,
+        reward=RewardMixture(model=score, **mixture or {}),
         settings=Ppo(**{**SETTINGS, **changes}),
         seed=3,
         precision=precision,
@@ -103,6 +114,94 @@ def of_all_tokens(tokenizer, ids):
     return lambda _prompts, responses: [float(text.startswith(pieces)) for text in responses]
 
 
+@pytest.fixture(scope="module")
+def uneven(tokenizer):
+    """A run and its rollout, of responses of many lengths, every third without an end token."""
+    run = learner(
+        tokenizer,
+        lambda _prompts, responses: [float(len(text)) for text in responses],
+        prompts_per_iteration=12,
+        max_new_tokens=10,
+        kl_coefficient=0.0,
+        gae_lambda=1.0,
+        unfinished_penalty=3.0,
+    )
+
+    def said(_model, _tokenizer, prompts, **_options):
+        lengths = [10 if number % 3 == 0 else 1 + number % 7 for number in range(len(prompts))]
+        tokens = [[20 + (7 * number + at) % 100 for at in range(length)] for number, length in enumerate(lengths)]
+        tokens = [ids if len(ids) == 10 else [*ids, tokenizer.eos_token_id] for ids in tokens]
+        return [
+            decoding.Response(tokens=ids, text=tokenizer.decode(ids, skip_special_tokens=True), finished=len(ids) < 10)
+            for ids in tokens
+        ]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoding, "respond", said)
+        rollout, _ = run.rollout(np.random.default_rng(0))
+    with torch.no_grad():
+        run.policy.get_input_embeddings().weight.mul_(1.5)  # so that ratios are not all one
+    return run, rollout
+
+
+def gradients(run, *minibatches, weights=None):
+    """Loss and gradients of the policy over some minibatches, added with weights."""
+    run.policy.zero_grad()
+    total = 0.0
+    for number, part in enumerate(minibatches):
+        said, old_BN, _, gains_BN, _ = part
+        ratio_BN = (rollouts.token_log_probs(run.policy, said, 1.0) - old_BN).exp()
+        loss = policy_loss(ratio_BN, gains_BN, said.mask_BN, 0.2) * (weights[number] if weights else 1.0)
+        loss.backward()
+        total += float(loss.detach())
+    return total, [weight.grad.clone() for weight in run.policy.parameters()]
+
+
+def assert_same(one, other):
+    assert one[0] == pytest.approx(other[0], abs=1e-6)
+    assert max(float(grad.abs().max()) for grad in one[1]) > 1e-3
+    for mine, theirs in zip(one[1], other[1], strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+
+
+class TestPadding:
+    def test_gradients_of_minibatches_weighted_by_their_tokens_are_those_of_the_whole(self, uneven):
+        run, rollout = uneven
+        parts = [rollout.rows(rows) for rows in (torch.tensor([0, 3, 5]), torch.tensor([1, 2, 4, 6, 7, 8, 9, 10, 11]))]
+        tokens = [float(part.said.mask_BN.sum()) for part in parts]
+        shares = [count / sum(tokens) for count in tokens]
+        assert shares[0] != pytest.approx(3 / 12, abs=1e-3)
+        assert_same(gradients(run, *parts, weights=shares), gradients(run, rollout))
+
+    def test_what_stands_in_the_padding_changes_nothing(self, uneven):
+        run, rollout = uneven
+        said = rollout.said
+        wide_BT = torch.nn.functional.pad(said.ids_BT, (0, 7), value=9)
+        ends_B = said.starts_B + said.mask_BN.sum(dim=1).long()
+        behind_BT = torch.arange(wide_BT.shape[1]) >= ends_B[:, None]
+        wide_BT = torch.where(behind_BT, torch.full_like(wide_BT, 11), wide_BT)
+        assert_same(gradients(run, rollout._replace(said=said._replace(ids_BT=wide_BT))), gradients(run, rollout))
+
+    def test_the_score_is_paid_at_the_end_token_and_its_lack_is_punished(self, uneven, tokenizer):
+        run, rollout = uneven
+        _, _, values_BN, _, returns_BN = rollout
+        end = tokenizer.eos_token_id
+        finished = []
+        for row, (start, mask_N) in enumerate(zip(rollout.said.starts_B, rollout.said.mask_BN, strict=True)):
+            length = int(mask_N.sum())
+            ids = rollout.said.ids_BT[row, start : start + length].tolist()
+            finished.append(ids[-1] == end)
+            assert end not in ids[:-1]
+            assert finished[-1] or length == 10
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            mean, deviation = run.scale
+            paid = (len(text) - mean) / deviation - 3.0 * (not finished[-1])
+            # with discount, lambda 1 and no penalty for divergence every token returns what the last is paid
+            assert returns_BN[row, :length].tolist() == pytest.approx([paid] * length, abs=2e-4)
+            assert values_BN[row, length:].abs().sum() == returns_BN[row, length:].abs().sum() == 0
+        assert 0 < sum(finished) < len(finished)
+
+
 class TestLearning:
     def test_a_bandit_with_known_good_answers_is_solved(self, tokenizer):
         run = learner(
@@ -120,6 +219,35 @@ class TestLearning:
         steps = list(run.steps())
         assert steps[0].reward < 0.3
         assert steps[-1].reward > 0.9
+
+    def test_with_a_penalty_for_divergence_it_finds_the_known_optimum_between_reward_and_reference(self, tokenizer):
+        """The best policy is the reference times exp(reward / weight of the penalty), normalised."""
+        good = of_all_tokens(tokenizer, range(40, 60))
+        run = learner(
+            tokenizer,
+            good,
+            iterations=30,
+            prompts_per_iteration=128,
+            minibatch_size=32,
+            learning_rate=2e-3,
+            value_learning_rate=2e-3,
+            max_new_tokens=1,
+            kl_coefficient=2.0,
+            epochs=4,
+        )
+        worth = torch.tensor(good([], [tokenizer.decode([token]).strip() for token in range(len(tokenizer))]))
+
+        def share(model):
+            with torch.no_grad():
+                logits = [model(input_ids=torch.tensor([prompt.ids])).logits[0, -1] for prompt in run.prompts]
+            return float((torch.stack(logits).softmax(dim=-1) * worth).sum(dim=-1).mean())
+
+        before = share(run.reference)
+        list(run.steps())
+        gain = math.exp(1 / (run.scale[1] * 2.0))
+        best = before * gain / (before * gain + 1 - before)
+        assert best > before + 0.2
+        assert share(run.policy) == pytest.approx(best, abs=0.05)
 
     def test_a_penalty_for_divergence_keeps_the_policy_near_the_reference(self, tokenizer):
         options = {"iterations": 12, "prompts_per_iteration": 32, "learning_rate": 3e-3, "max_new_tokens": 4}
@@ -157,6 +285,71 @@ class TestStopping:
         assert all(step.kl <= 0.5 for step in steps)
         _, figures = run.rollout(np.random.default_rng([run.seed, len(steps) - 1]))
         assert figures["kl"] == pytest.approx(steps[-1].kl)
+        assert run.stopped == "kl"
+
+    def test_a_run_within_all_limits_has_no_stop(self, tokenizer):
+        run = learner(tokenizer, letters("a"), length_collapse=0.9, length_explosion=1.1, learning_rate=1e-9)
+        assert len(list(run.steps())) == 3
+        assert run.stopped is None
+
+    def test_where_responses_get_too_short_or_too_long_the_last_policy_before_is_kept(self, tokenizer):
+        def lengths(wish, policy, **limit):
+            run = learner(
+                tokenizer,
+                lambda _prompts, responses: [wish * float(len(text)) for text in responses],
+                iterations=30,
+                prompts_per_iteration=32,
+                minibatch_size=16,
+                learning_rate=1e-2,
+                value_learning_rate=1e-2,
+                kl_coefficient=0.0,
+                kl_limit=1e6,
+                max_new_tokens=12,
+                epochs=4,
+                **limit,
+            )
+            run.policy.load_state_dict(policy.state_dict())
+            steps = list(run.steps())
+            _, figures = run.rollout(np.random.default_rng([run.seed, len(steps) - 1]))
+            assert figures["length"] == steps[-1].length
+            return run, [step.length / run.first_length for step in steps]
+
+        policy = tiny_model(tokenizer)
+        with torch.no_grad():  # so that the end token is said often enough to be learnt from
+            policy.get_input_embeddings().weight[tokenizer.eos_token_id] *= 10
+        shorter, parts = lengths(-1, policy, length_collapse=0.5)
+        assert shorter.stopped == "length collapse"
+        assert min(parts) >= 0.5
+        longer, parts = lengths(1, shorter.policy, length_explosion=1.3)
+        assert longer.stopped == "length explosion"
+        assert max(parts) <= 1.3
+
+    def test_numbers_that_are_none_end_it_with_the_last_good_policy_where_it_has_learnt(self, tokenizer):
+        calls = []
+
+        def spoilt(prompts, responses):
+            calls.append(1)
+            return [float("nan") if len(calls) > 3 else value for value in letters("a")(prompts, responses)]
+
+        run = learner(tokenizer, spoilt, iterations=6)
+        steps = list(run.steps())
+        assert len(steps) == 3
+        assert run.stopped == "not finite"
+        known = learner(tokenizer, letters("a"), iterations=6)
+        healthy = known.steps()
+        assert [next(healthy), next(healthy)] == steps[:2]
+        for name, tensor in run.policy.state_dict().items():
+            assert torch.equal(tensor, known.policy.state_dict()[name]), name
+
+    def test_an_update_that_makes_weights_no_numbers_is_undone(self, tokenizer):
+        run = learner(tokenizer, letters("a"), iterations=6)
+        steps = run.steps()
+        next(steps), next(steps)
+        with torch.no_grad():
+            run.policy.get_input_embeddings().weight[5] = float("nan")
+        assert not list(steps)
+        assert run.stopped == "not finite"
+        assert all(torch.isfinite(weight).all() for weight in run.policy.parameters())
 
     def test_a_loss_that_is_no_number_is_an_error_with_the_remedy(self, tokenizer):
         run = learner(tokenizer, lambda _prompts, responses: [float("nan")] * len(responses))
@@ -164,18 +357,57 @@ class TestStopping:
             list(run.steps())
 
 
+class TestSteering:
+    def test_the_weight_of_the_penalty_rises_above_the_target_and_falls_below_it(self, tokenizer):
+        options = {"iterations": 8, "prompts_per_iteration": 32, "learning_rate": 3e-3, "kl_horizon": 32}
+        steps = list(learner(tokenizer, letters("a"), kl_target=0.05, **options).steps())
+        assert steps[0].kl_coefficient == 0.05
+        for before, after in itertools.pairwise(steps):
+            error = min(max((before.kl - 0.05) / 0.05, -0.2), 0.2)
+            assert after.kl_coefficient == pytest.approx(before.kl_coefficient * (1 + error))
+        assert steps[1].kl_coefficient < 0.05
+        assert steps[-1].kl_coefficient > steps[1].kl_coefficient
+
+    def test_without_a_target_it_is_fixed(self, tokenizer):
+        assert {step.kl_coefficient for step in learner(tokenizer, letters("a")).steps()} == {0.05}
+
+
+class TestBookkeeping:
+    def test_the_penalties_of_a_step_are_what_was_taken_off(self, tokenizer):
+        run = learner(tokenizer, letters("a"), iterations=4, unfinished_penalty=2.0, kl_coefficient=0.5)
+        steps = list(run.steps())
+        assert all(step.kl >= 0 for step in steps)
+        assert all(step.unfinished_penalty == pytest.approx(2.0 * (1 - step.finished)) for step in steps)
+        assert steps[0].kl_penalty == pytest.approx(0.0, abs=1e-5)
+        assert steps[-1].kl_penalty != pytest.approx(0.0, abs=1e-4)
+
+    def test_the_rewards_parts_add_up_and_the_value_model_keeps_the_scale_of_what_it_knows(self, tokenizer):
+        longer = RewardFunction(name="f", weight=100.0, call=lambda _prompts, responses: [len(t) for t in responses])
+        run = learner(tokenizer, letters("a"), mixture={"model_weight": 0.5, "functions": [longer]})
+        alone = learner(tokenizer, letters("a"))
+        step, other = next(run.steps()), next(alone.steps())
+        assert step.reward == pytest.approx(step.reward_model + step.reward_functions)
+        assert step.reward_model == pytest.approx(0.5 * other.reward)
+        assert step.reward_functions > 100
+        assert (other.reward_model, other.reward_functions) == (other.reward, 0.0)
+        assert run.value_scale == alone.value_scale == alone.scale
+        assert run.scale != alone.scale
+
+
 class TestResuming:
-    def test_a_resumed_run_is_the_same_run_to_the_bit(self, tokenizer):
-        whole = learner(tokenizer, letters("a"), iterations=4)
+    @pytest.mark.parametrize("target", [None, 0.05])
+    def test_a_resumed_run_is_the_same_run_to_the_bit(self, tokenizer, target):
+        options = {"iterations": 4, "kl_target": target, "kl_horizon": 16}
+        whole = learner(tokenizer, letters("a"), **options)
         expected = list(whole.steps())
         torch.manual_seed(99)
 
-        first = learner(tokenizer, letters("a"), iterations=4)
+        first = learner(tokenizer, letters("a"), **options)
         steps = first.steps()
         done = [next(steps), next(steps)]
         tensors, values = first.state()
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        second = learner(tokenizer, letters("a"), iterations=4)
+        second = learner(tokenizer, letters("a"), **options)
         second.restore(tensors, json.loads(json.dumps(values)))
         assert done + list(second.steps(start=2)) == expected
         for name, tensor in whole.policy.state_dict().items():

@@ -106,6 +106,13 @@ def test_the_divergence_is_never_negative_and_zero_between_equals():
     assert rollouts.sequence_kl(ours, ours, mask).abs().max() == 0
 
 
+def test_rounding_makes_no_divergence_negative():
+    generator = torch.Generator().manual_seed(0)
+    ours = torch.randn(2000, 3, generator=generator)
+    theirs = ours + 1e-4 * torch.randn(2000, 3, generator=generator)
+    assert (rollouts.sequence_kl(ours, theirs, torch.ones(2000, 3)) >= 0).all()
+
+
 def test_the_estimated_divergence_is_the_true_one_on_average():
     ours, theirs = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.3, 0.3, 0.4])
     true = float((ours * (ours / theirs).log()).sum())
