@@ -289,7 +289,9 @@ def _figures(cell: Cell, made: list[dict[str, Any]], done: dict[str, Any]) -> di
     figures["auc above .55"] = _mean([item["auc"] > 0.55 for item in made if item["auc"] is not None])
     if cell.kind == "power" and (null := _null(cell, done)):
         figures["auc threshold at equal false alarms"] = round(float(np.quantile(null, 0.99)), 4)
-        figures["auc at equal false alarms"] = _mean([item["auc"] > np.quantile(null, 0.99) for item in made])
+        figures["auc at equal false alarms"] = _mean(
+            [item["auc"] > np.quantile(null, 0.99) for item in made if item["auc"] is not None]
+        )
     return figures
 
 
