@@ -21,6 +21,8 @@ class Series:
     """Number of the CSS variable --c1 to --c5."""
     marks: bool = False
     """Draw the points too."""
+    dashed: bool = False
+    """A fit or a reference beside the line of the same name: without an entry of its own in the legend."""
 
 
 WIDTH, HEIGHT = 520, 260
@@ -43,8 +45,11 @@ class _Frame:
         return HEIGHT - BOTTOM - (value - self.low[1]) / span * (HEIGHT - TOP - BOTTOM)
 
 
-def line_chart(series: Sequence[Series], x_label: str, y_label: str) -> str:
-    """Lines over two linear axes; the legend is in the chart when there is more than one line."""
+def line_chart(series: Sequence[Series], x_label: str, y_label: str, mark: tuple[float, str] | None = None) -> str:
+    """Lines over two linear axes; the legend is in the chart when there is more than one line.
+
+    `mark` is a place on the horizontal axis and what is there.
+    """
     points = [point for line in series for point in line.points]
     ticks_x = ticks(min(x for x, _ in points), max(x for x, _ in points))
     ticks_y = ticks(min(y for _, y in points), max(y for _, y in points))
@@ -53,16 +58,29 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str) -> str:
     body = _axes(frame, inside, ticks_y, x_label, y_label)
     for line in series:
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line.points)
-        body += f'<polyline class="line" points="{path}" style="stroke:var(--c{line.colour})"/>'
+        dash = ";stroke-dasharray:5 4;opacity:.6" if line.dashed else ""
+        body += f'<polyline class="line" points="{path}" style="stroke:var(--c{line.colour}){dash}"/>'
         if line.marks or len(line.points) == 1:
             body += "".join(
                 f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3" style="fill:var(--c{line.colour})">'
                 f"<title>{escape(line.name)}: {x:.4g}, {y:.4g}</title></circle>"
                 for x, y in line.points
             )
-    if len(series) > 1:
-        body += _legend([(line.name, line.colour) for line in series])
+    if mark:
+        body += _mark(frame, *mark)
+    named = [(line.name, line.colour) for line in series if not line.dashed]
+    if len(named) > 1:
+        body += _legend(named)
     return _svg(WIDTH, HEIGHT, body, f"{y_label} over {x_label}")
+
+
+def _mark(frame: _Frame, value: float, text: str) -> str:
+    x = frame.x(value)
+    side, anchor = (-5, "end") if x > WIDTH / 2 else (5, "start")
+    return (
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP + 12}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<text class="tick" x="{x + side:.1f}" y="{HEIGHT - BOTTOM - 6}" text-anchor="{anchor}">{escape(text)}</text>'
+    )
 
 
 def bar_chart(groups: Mapping[str, Mapping[str, float]], y_label: str) -> str:

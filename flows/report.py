@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from flows import charts, figures, graph, ledger
+from flows import alignment, charts, figures, graph, ledger
 from flows.charts import Series
 from pipelines.adapters import files, lineage
 from pipelines.artifacts import Artifact
@@ -55,7 +55,7 @@ def content() -> dict[str, Any]:
         "win_rates": _part(lambda: win_rates(evaluation)) or [],
         "shots": _rows(evaluation.get("shots")),
         "decodings": _rows(evaluation.get("decodings")),
-        "ppo": _part(lambda: alignment(reports.get("ppo", {}))),
+        "ppo": _part(lambda: alignment.part(reports.get("ppo", {}), read_curve(Artifact.PPO_CURVE.path))),
         "compression": _part(lambda: compression(reports["compression"])),
         "samples": _part(samples),
         "effort": effort(pipeline, efforts),
@@ -226,29 +226,6 @@ def win_rates(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any
     """(judge, win rate of the policy over the instruction model), for the judges there are."""
     judges = (("the reward model", "win_rate_by_reward"), ("the gold scorer", "win_rate_by_gold"))
     return [(judge, evaluation[field]) for judge, field in judges if evaluation.get(field)]
-
-
-def alignment(ppo: Mapping[str, Any]) -> Any:
-    """Reward against KL, one point an iteration, the figures before and after, and why it stopped early, if it did."""
-    curve = read_curve(Artifact.PPO_CURVE.path)
-    kl, reward = dict(curve.get("kl", [])), dict(curve.get("reward", []))
-    points = [(kl[step], reward[step]) for step in sorted(kl.keys() & reward.keys())]
-    if not points:
-        return None
-    line = Series(name="PPO iterations", points=points, colour=2, marks=True)
-    rows = [
-        (label, ppo[f"{key}_before"], ppo[f"{key}_after"])
-        for label, key in (
-            ("Reward", "reward"),
-            ("Gold score", "gold"),
-            ("Mean length, tokens", "mean_length"),
-            ("Share finished", "finished"),
-            ("Distinct responses", "distinct"),
-        )
-        if ppo.get(f"{key}_before") is not None and ppo.get(f"{key}_after") is not None
-    ]
-    chart = _drawn(lambda: charts.line_chart([line], "KL from the instruction model, nats", "mean reward"))
-    return {"chart": chart, "rows": rows, "stopped": ppo.get("stopped")}
 
 
 def compression(report: Mapping[str, Any]) -> list[dict[str, Any]]:

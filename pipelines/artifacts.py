@@ -18,6 +18,7 @@ class Artifact(StrEnum):
     SFT = "models/sft"
     PREFERENCES = "data/preferences"
     REWARD = "models/reward"
+    HELD_OUT_REWARD = "models/held_out_reward"
     POLICY = "models/policy"
     COMPRESSED = "models/compressed"
     RELEASE = "models/release"
@@ -38,6 +39,7 @@ class Artifact(StrEnum):
     FINETUNING_CURVE = "reports/curves/finetuning.csv"
     REWARD_MODELING_CURVE = "reports/curves/reward_modeling.csv"
     PPO_CURVE = "reports/curves/ppo.csv"
+    PPO_AXIS = "reports/curves/ppo_axis.csv"
     SAMPLES = "reports/samples.jsonl"
 
     @property

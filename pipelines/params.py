@@ -310,6 +310,9 @@ class RewardModeling(Section):
     """Longest prompt with response in tokens; pairs with a longer one are left out and counted."""
     warmup_share: Share
     """Share of the steps with rising learning rate; a cosine to zero follows."""
+    held_out_model_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training prompts that a second reward model learns from instead; it judges policies and teaches
+    none."""
     similar_length_ratio: Annotated[float, Field(ge=1)]
     """Two responses are of similar length when the longer has at most this many times the shorter's tokens."""
 
@@ -384,10 +387,15 @@ class Ppo(Section):
     """By which the reward model's rewards are multiplied before those of `reward_functions` are added."""
     reward_functions: list[RewardFunction]
     """Rewards by your own code."""
+    measure_every: Positive
+    """Iterations between policies that are measured on the held-out prompts and kept until one is chosen."""
+    kl_price: Annotated[float, Field(ge=0)]
+    """What a nat of divergence costs in that choice, in deviations of the reward; the gain is the mean of the gains by
+    the reward model and by the held-out one."""
     checkpoint_every: Positive
     """Iterations between checkpoints."""
     evaluation_prompts: Positive
-    """Held-out prompts on which reward, gold score, KL and length are measured before and after."""
+    """Held-out prompts on which reward, gold score, KL and length are measured."""
 
     @model_validator(mode="after")
     def _can_be_steered(self) -> Self:

@@ -1,40 +1,34 @@
 """Align the instruction model with the reward model by proximal policy optimisation."""
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
-from pipelines.adapters import datasets, device, files, models, reward_functions
+from pipelines.adapters import device, files, models, prompts, reward_functions
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging.intervals import Interval, paired_bootstrap
-from pipelines.core.learning import attention, decoding, limits, preferences, rewards, rollouts
+from pipelines.core.judging.overoptimization import Law, Point
+from pipelines.core.learning import attention, kl_axis, limits, rewards, training
+from pipelines.core.learning.kl_axis import Examined, HeldOut, Task
 from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.policy_optimisation import Learner, Step
 from pipelines.core.learning.reward_mixture import RewardMixture
-from pipelines.core.learning.rollouts import Measured, Prompt
-from pipelines.core.text.prompts import user_text
-from pipelines.core.world.gold import gold_score
-from pipelines.errors import DataError, Preempted, TrainingError
+from pipelines.errors import Preempted, TrainingError
 from pipelines.params import Params
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 CURVE = (
     *("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished"),
     *("reward_model", "reward_functions", "unfinished_penalty", "kl_penalty", "kl_coefficient"),
 )
-FEWEST_PROMPTS = 2
+AXIS = ("updates", "kl", "reward", "held_out_reward", "gold", "length", "finished")
 DEAD_SPREAD = 1e-6
 """Rewards that differ by less than this part of their size differ by rounding."""
 
-INPUTS = (Artifact.VALIDATED, Artifact.SFT, Artifact.REWARD)
+INPUTS = (Artifact.VALIDATED, Artifact.SFT, Artifact.REWARD, Artifact.HELD_OUT_REWARD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +40,11 @@ class PpoReport:
     reward_gain_low: float
     """Ends of the paired 95 % interval; all samples for a prompt are drawn together."""
     reward_gain_high: float
+    held_out_reward_before: float
+    """By the reward model that never taught the policy."""
+    held_out_reward_after: float
+    held_out_reward_gain_low: float
+    held_out_reward_gain_high: float
     gold_before: float | None
     """None where the prompts carry no gold facts."""
     gold_after: float | None
@@ -64,6 +63,16 @@ class PpoReport:
     """Share of the responses that differ from all others: a collapsed policy says the same to everyone."""
     distinct_after: float
     iterations: int
+    chosen_updates: int
+    """Iterations that the chosen policy has learnt from; fewer than were done where the rest went past the turn."""
+    axis: list[Point]
+    """The policies along the KL axis of which it was chosen, the instruction model first."""
+    laws: dict[str, Law | None]
+    """Gain as a function of the divergence, by reward; None with fewer than three policies."""
+    spreads: dict[str, float]
+    """Deviation of each reward over the instruction model's responses."""
+    share_of_best_gold: float | None
+    """Gold score of the chosen policy over the best one on the axis: how good the choice was, seen afterwards."""
     stopped_early: bool
     """A limit was passed, and the last policy within it was kept."""
     stopped: Stop | None
@@ -75,18 +84,6 @@ class PpoReport:
     num_tokens: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """Prompts, and the gold facts of each where there are any."""
-
-    prompts: list[Prompt]
-    gold: list[Mapping[str, Any] | None]
-
-    def rows(self, rows: Sequence[int]) -> "Task":
-        """Some of the prompts."""
-        return Task(prompts=[self.prompts[row] for row in rows], gold=[self.gold[row] for row in rows])
-
-
 def main(params: Params, tracker: Tracker) -> PpoReport:
     """Optimise a copy of the instruction model; compare both on held-out prompts."""
     settings = params.ppo
@@ -95,49 +92,53 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     policy = models.load_causal(Artifact.SFT.path).to(target)
     reference = models.load_causal(Artifact.SFT.path).to(target)
-    reward_model = models.load_reward(Artifact.REWARD.path).to(target)
-    attention.use_fastest(reward_model, device=target, context=policy.config.max_position_embeddings)
-    room = policy.config.max_position_embeddings - settings.max_new_tokens
-    train = load_task("train", params, tokenizer, room)
-    held_out = drawn(
-        unseen(load_task("valid", params, tokenizer, room), train), settings.evaluation_prompts, params.seed
-    )
+    context = policy.config.max_position_embeddings
+    room = {"context": context, "new_tokens": settings.max_new_tokens}
+    train = prompts.load("train", tokenizer, tasks=params.feedback.tasks, **room)
+    valid = prompts.unseen(prompts.load("valid", tokenizer, tasks=params.feedback.tasks, **room), train)
+
+    def reward(folder: Artifact) -> RewardMixture:
+        model = models.load_reward(folder.path).to(target)
+        attention.use_fastest(model, device=target, context=context)
+        score = partial(rewards.score, model, tokenizer)
+        return RewardMixture(model=score, model_weight=settings.reward_model_weight, functions=functions)
+
     learner = Learner(
         policy=policy,
         reference=reference,
         value_model=models.load_reward(Artifact.REWARD.path).to(target),
         tokenizer=tokenizer,
         prompts=train.prompts,
-        reward=RewardMixture(
-            model=partial(rewards.score, reward_model, tokenizer),
-            model_weight=settings.reward_model_weight,
-            functions=functions,
-        ),
+        reward=reward(Artifact.REWARD),
         settings=settings,
         seed=params.seed,
         precision=device.precision("auto"),
     )
-    compare = partial(
-        rollouts.measure,
+    held_out = HeldOut(
+        task=prompts.drawn(valid, settings.evaluation_prompts, params.seed),
         reference=reference,
         tokenizer=tokenizer,
-        prompts=held_out.prompts,
-        score=learner.reward,
+        reward=learner.reward,
+        held_out_reward=reward(Artifact.HELD_OUT_REWARD),
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
         seed=params.seed,
     )
-    before = compare(reference)
-    _refuse_dead_reward(before.rewards, "The reward model" if not functions else "The mixture of rewards")
+    start = held_out.examine(reference, 0)
+    _refuse_dead_reward(start.said.rewards, "The reward model" if not functions else "The mixture of rewards")
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
     inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
     with Checkpoints.opened("ppo", sections, inputs) as store:
-        steps = _learn(learner, store, params, tracker)
-        after = _within_limits(learner, compare, before)
+        steps, axis = _learn(learner, store, held_out, params, tracker)
+        last = _within_limits(learner, held_out, start, len(steps))
+        axis = [start, *(each for each in axis if each.updates < last.updates), last]
+        chosen = kl_axis.chosen(axis, settings.kl_price)
+        _take(chosen, learner, store, last=last)
         files.write_csv(Artifact.PPO_CURVE.path, CURVE, [[getattr(step, name) for name in CURVE] for step in steps])
+        files.write_csv(Artifact.PPO_AXIS.path, AXIS, [[getattr(each.point, name) for name in AXIS] for each in axis])
         models.save(policy, tokenizer, Artifact.POLICY.path)
         store.discard()
-    return _report(before, after, train, held_out, steps, stopped=learner.stopped, seed=params.seed)
+    return _report(axis, chosen, train, held_out.task, steps, stopped=learner.stopped, seed=params.seed)
 
 
 def _refuse_dead_reward(rewards: Sequence[float], giver: str) -> None:
@@ -150,68 +151,35 @@ def _refuse_dead_reward(rewards: Sequence[float], giver: str) -> None:
         )
 
 
-def load_task(split: datasets.Split, params: Params, tokenizer: "PreTrainedTokenizerBase", room: int) -> Task:
-    """The prompts of a split that fit into the model, each once.
+def _learn(
+    learner: Learner, store: Checkpoints, held_out: HeldOut, params: Params, tracker: Tracker
+) -> tuple[list[Step], list[Examined]]:
+    """Go through the iterations, from the last checkpoint on, and measure a policy now and then.
 
-    They are those of the tasks in `feedback.tasks`. Where none of these tasks occurs the reward model has learnt from
-    ready pairs, so theirs are taken; without any, those of all instructions.
-
-    Raises:
-        DataError: when there are too few.
+    A measured policy is pinned; a checkpoint is left every few iterations and when asked to stop.
     """
-    records = list(datasets.records(Artifact.VALIDATED.path, "instructions", split))
-    pairs = list(datasets.records(Artifact.VALIDATED.path, "preferences", split))
-    if pairs and not any(record["task"] in params.feedback.tasks for record in records):
-        gold: dict[str, Mapping[str, Any] | None] = {pair["prompt"]: None for pair in pairs}
-    else:
-        gold = {
-            user_text(record["context"], record["prompt"]): record.get("gold")
-            for record in preferences.about(records, params.feedback.tasks)
-        }
-    prompts = [
-        Prompt(text=text, ids=decoding.chat_ids(tokenizer, [{"role": "user", "content": text}])) for text in gold
-    ]
-    fitting = [prompt for prompt in prompts if len(prompt.ids) <= room]
-    if len(fitting) < FEWEST_PROMPTS:
-        raise DataError(
-            f"PPO found {len(fitting)} prompts in the {split} split that leave room for ppo.max_new_tokens"
-            f" ({params.ppo.max_new_tokens}); {len(prompts) - len(fitting)} are too long. Add instructions for one of"
-            f" feedback.tasks ({', '.join(params.feedback.tasks)}), or lower ppo.max_new_tokens in params.yaml."
-        )
-    return Task(prompts=fitting, gold=[gold[prompt.text] for prompt in fitting])
-
-
-def unseen(task: Task, train: Task) -> Task:
-    """Without the prompts that are trained on, unless hardly any others are left; the report gives their share."""
-    known = {prompt.text for prompt in train.prompts}
-    rows = [row for row, prompt in enumerate(task.prompts) if prompt.text not in known]
-    return task.rows(rows) if len(rows) >= FEWEST_PROMPTS else task
-
-
-def drawn(task: Task, count: int, seed: int) -> Task:
-    """A random choice of `count` prompts; where there are fewer, each is taken several times."""
-    rows = random.Random(f"ppo:{seed}").sample(range(len(task.prompts)), min(count, len(task.prompts)))
-    rows = [rows[number % len(rows)] for number in range(count)]
-    return task.rows(rows)
-
-
-def _learn(learner: Learner, store: Checkpoints, params: Params, tracker: Tracker) -> list[Step]:
-    """Go through the iterations, from the last checkpoint on; leave a checkpoint when asked to stop."""
     settings = params.ppo
-    store.require_space(learner.state_bytes)
+    pins = (settings.iterations - 1) // settings.measure_every
+    store.require_space(learner.state_bytes, pins * 4 * learner.policy.num_parameters())
     steps: list[Step] = []
+    axis: list[Examined] = []
     with tracker.progress("optimising", settings.iterations, "iterations") as bar:
         if found := store.latest():
             learner.restore(found.tensors, found.values)
             steps = [Step(**values) for values in found.values["steps"]]
+            axis = [Examined.of(store.pinned(updates).values) for updates in found.values["measured"]]
             bar.advance(found.step)
         for step in learner.steps(start=len(steps)):
             steps.append(step)
             tracker.log(asdict(step), step.iteration)
             bar.advance(1, reward=step.reward, kl=step.kl, length=step.length)
+            if step.iteration % settings.measure_every == 0 and step.iteration < settings.iterations:
+                axis.append(held_out.examine(learner.policy, step.iteration))
+                store.pin(step.iteration, training.weights_of(learner.policy), axis[-1].values())
             if stage.preempted() or step.iteration % settings.checkpoint_every == 0:
                 tensors, values = learner.state()
-                store.save(step.iteration, tensors, {**values, "steps": [asdict(done) for done in steps]})
+                done = {"steps": [asdict(one) for one in steps], "measured": [each.updates for each in axis]}
+                store.save(step.iteration, tensors, {**values, **done})
             if stage.preempted():
                 raise Preempted(
                     f"Stopped by request after iteration {step.iteration}; the next run goes on from there."
@@ -224,25 +192,33 @@ def _learn(learner: Learner, store: Checkpoints, params: Params, tracker: Tracke
         objective="reward less KL penalty (PPO)",
         customisation="all weights, with a value model beside",
     )
-    return steps
+    return steps, axis
 
 
-def _within_limits(learner: Learner, compare: Callable[..., Measured], before: Measured) -> Measured:
-    """Measure the policy; when the last update took it past a limit, take the one before it instead."""
-    after = compare(learner.policy)
+def _within_limits(learner: Learner, held_out: HeldOut, start: Examined, updates: int) -> Examined:
+    """Measure the last policy; when the last update took it past a limit, take the one before it instead."""
+    last = held_out.examine(learner.policy, learner.kept_updates if learner.stopped else updates)
     if learner.stopped or not learner.good:
-        return after
-    seen = {"kl": fmean(after.kl), "length": fmean(after.lengths), "reward": fmean(after.rewards)}
-    stop = limits.passed(learner.settings, first_length=fmean(before.lengths), **seen)
+        return last
+    seen = {"kl": last.point.kl, "length": last.point.length, "reward": last.point.reward}
+    stop = limits.passed(learner.settings, first_length=start.point.length, **seen)
     if stop is None:
-        return after
-    learner.go_back(stop, learner.settings.iterations - 1, seen)
-    return compare(learner.policy)
+        return last
+    learner.go_back(stop, updates - 1, seen)
+    return held_out.examine(learner.policy, updates - 1)
+
+
+def _take(chosen: Examined, learner: Learner, store: Checkpoints, *, last: Examined) -> None:
+    """Give the policy the weights of the chosen one."""
+    if chosen.updates == 0:
+        learner.policy.load_state_dict(learner.reference.state_dict())
+    elif chosen is not last:
+        training.load_weights(learner.policy, store.pinned(chosen.updates).tensors)
 
 
 def _report(
-    before: Measured,
-    after: Measured,
+    axis: Sequence[Examined],
+    chosen: Examined,
     train: Task,
     held_out: Task,
     steps: Sequence[Step],
@@ -250,31 +226,41 @@ def _report(
     stopped: Stop | None,
     seed: int,
 ) -> PpoReport:
+    start, before, after = axis[0], axis[0].said, chosen.said
     clusters = [prompt.text for prompt in held_out.prompts]
     trained_on = {prompt.text for prompt in train.prompts}
-    reward = paired_bootstrap(before.rewards, after.rewards, seed=seed, clusters=clusters)
-    gold_before, gold_after = _gold(held_out, before), _gold(held_out, after)
-    gold: Interval | None = None
-    if gold_before and gold_after:
-        gold = paired_bootstrap(gold_before, gold_after, seed=seed, clusters=clusters)
+    gain = partial(paired_bootstrap, seed=seed, clusters=clusters)
+    reward = gain(before.rewards, after.rewards)
+    held_out_reward = gain(start.held_out_rewards, chosen.held_out_rewards)
+    gold: Interval | None = gain(start.gold, chosen.gold) if start.gold and chosen.gold else None
+    golds = [each.point.gold for each in axis if each.point.gold is not None]
     return PpoReport(
         reward_before=fmean(before.rewards),
         reward_after=fmean(after.rewards),
         reward_gain_low=reward.low,
         reward_gain_high=reward.high,
-        gold_before=fmean(gold_before) if gold_before else None,
-        gold_after=fmean(gold_after) if gold_after else None,
+        held_out_reward_before=start.point.held_out_reward,
+        held_out_reward_after=chosen.point.held_out_reward,
+        held_out_reward_gain_low=held_out_reward.low,
+        held_out_reward_gain_high=held_out_reward.high,
+        gold_before=start.point.gold,
+        gold_after=chosen.point.gold,
         gold_gain=gold.mean if gold else None,
         gold_gain_low=gold.low if gold else None,
         gold_gain_high=gold.high if gold else None,
-        kl=fmean(after.kl),
-        mean_length_before=fmean(before.lengths),
-        mean_length_after=fmean(after.lengths),
-        finished_before=fmean(before.finished),
-        finished_after=fmean(after.finished),
+        kl=chosen.point.kl,
+        mean_length_before=start.point.length,
+        mean_length_after=chosen.point.length,
+        finished_before=start.point.finished,
+        finished_after=chosen.point.finished,
         distinct_before=len(set(before.texts)) / len(before.texts),
         distinct_after=len(set(after.texts)) / len(after.texts),
         iterations=len(steps),
+        chosen_updates=chosen.updates,
+        axis=[each.point for each in axis],
+        laws=kl_axis.laws(axis),
+        spreads=start.spreads,
+        share_of_best_gold=chosen.point.gold / max(golds) if chosen.point.gold is not None and max(golds) else None,
         stopped_early=stopped is not None,
         stopped=stopped,
         num_prompts=len(train.prompts),
@@ -282,17 +268,6 @@ def _report(
         unseen_prompt_share=fmean(text not in trained_on for text in clusters),
         num_tokens=sum(step.tokens for step in steps),
     )
-
-
-def _gold(task: Task, measured: Measured) -> list[float] | None:
-    """Gold scores of the responses; None unless every prompt carries gold facts."""
-    if any(facts is None for facts in task.gold):
-        return None
-    return [
-        gold_score(facts, text).total
-        for facts, text in zip(task.gold, measured.texts, strict=True)
-        if facts is not None
-    ]
 
 
 if __name__ == "__main__":

@@ -48,7 +48,11 @@ class RewardModelingReport:
     recovered_share: float | None
     """How much of the way from chance to the best reachable accuracy is covered."""
     mean_margin: float
+    held_out_model_accuracy: float
+    """Of the second reward model, on the same held-out pairs."""
     num_train_pairs: int
+    num_held_out_model_pairs: int
+    """Pairs that the second reward model has learnt from; the first has not seen them."""
     num_held_out_pairs: int
     num_held_out_prompts: int
     unseen_prompt_share: float
@@ -78,28 +82,60 @@ class Side:
 
 
 def main(params: Params, tracker: Tracker) -> RewardModelingReport:
-    """Train from the instruction model; measure on pairs about prompts held out."""
-    target = device.prepare(params.seed, params.threads)
+    """Train two from the instruction model, on different prompts; measure on pairs about prompts held out of both."""
+    settings, target = params.reward_modeling, device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
-    train = _load("train", tokenizer, params.reward_modeling)
-    held_out = _load("valid", tokenizer, params.reward_modeling)
-    model = models.with_reward_head(Artifact.SFT.path).to(target)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    steps = _train(model, tokenizer, train.comparisons, params, tracker)
+    everything = _load("train", tokenizer, settings)
+    held_out = _load("valid", tokenizer, settings)
+    train, others = _divided(everything, settings.held_out_model_share, params.seed)
+    trained = []
+    for side, folder in ((train, Artifact.REWARD), (others, Artifact.HELD_OUT_REWARD)):
+        model = models.with_reward_head(Artifact.SFT.path).to(target)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        trained.append((model, _train(model, tokenizer, side.comparisons, params, tracker)))
+        models.save(model, tokenizer, folder.path)
+    (model, steps), (second, more_steps) = trained
     files.write_csv(
         Artifact.REWARD_MODELING_CURVE.path,
         ("step", "loss", "accuracy"),
         [(step.step, step.loss, step.accuracy) for step in steps],
     )
-    models.save(model, tokenizer, Artifact.REWARD.path)
+    num_tokens = sum(step.tokens for step in [*steps, *more_steps])
+    tracker.effort(
+        flops=6.0 * model.num_parameters() * num_tokens,
+        tokens=num_tokens,
+        objective="preference likelihood (Bradley-Terry)",
+        customisation="all weights and a new scalar head, twice",
+    )
     return _report(
         held_out=judged(model, held_out.comparisons),
         seen=judged(model, train.comparisons[: len(held_out.comparisons)]),
+        by_second=judged(second, held_out.comparisons),
         train=train,
-        num_too_long=train.num_too_long + held_out.num_too_long,
-        num_tokens=sum(step.tokens for step in steps),
+        others=others,
+        num_too_long=everything.num_too_long + held_out.num_too_long,
+        num_tokens=num_tokens,
         params=params,
     )
+
+
+def _divided(side: Side, share: float, seed: int) -> tuple[Side, Side]:
+    """The rankings for the reward model and those for the second one, which never teaches a policy: by prompt."""
+    second = {prompt for prompt in side.prompts if preferences.held_out(f"second\0{prompt}", seed=seed, share=share)}
+    sides = [
+        Side(
+            comparisons=[item for item in side.comparisons if (item.records[0]["prompt"] in second) is wanted],
+            num_too_long=0,
+        )
+        for wanted in (False, True)
+    ]
+    if min(len(each.prompts) for each in sides) < FEWEST_PROMPTS:
+        raise DataError(
+            f"Of the {len(side.prompts)} prompts with training pairs {len(sides[0].prompts)} go to the reward model and"
+            f" {len(second)} to the second one, but {FEWEST_PROMPTS} are needed for each: change"
+            " reward_modeling.held_out_model_share in params.yaml, or gather more feedback (feedback.num_prompts)."
+        )
+    return sides[0], sides[1]
 
 
 def _load(split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", settings: RewardModeling) -> Side:
@@ -148,13 +184,6 @@ def _train(
             on_step=on_step,
             stop=stage.preempted,
         )
-    tokens = sum(step.tokens for step in steps)
-    tracker.effort(
-        flops=6.0 * model.num_parameters() * tokens,
-        tokens=tokens,
-        objective="preference likelihood (Bradley-Terry)",
-        customisation="all weights and a new scalar head",
-    )
     return steps
 
 
@@ -182,7 +211,9 @@ def _report(
     *,
     held_out: list[Judged],
     seen: list[Judged],
+    by_second: list[Judged],
     train: Side,
+    others: Side,
     num_too_long: int,
     num_tokens: int,
     params: Params,
@@ -191,7 +222,7 @@ def _report(
     interval = cluster_bootstrap([pair.correct for pair in held_out], prompts, seed=params.seed)
     ratio = params.reward_modeling.similar_length_ratio
     ceiling = diagnostics.ceiling(held_out)
-    trained_on = train.prompts
+    trained_on = train.prompts | others.prompts
     return RewardModelingReport(
         held_out_accuracy=interval.mean,
         held_out_accuracy_low=interval.low,
@@ -205,7 +236,9 @@ def _report(
         best_reachable_accuracy=ceiling,
         recovered_share=diagnostics.recovered_share(interval.mean, ceiling),
         mean_margin=fmean(pair.margin for pair in held_out),
+        held_out_model_accuracy=fmean(pair.correct for pair in by_second),
         num_train_pairs=train.num_pairs,
+        num_held_out_model_pairs=others.num_pairs,
         num_held_out_pairs=len(held_out),
         num_held_out_prompts=len(set(prompts)),
         unseen_prompt_share=fmean(prompt not in trained_on for prompt in prompts),

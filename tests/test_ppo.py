@@ -1,7 +1,9 @@
 """PPO as a stage: prompts, comparison before and after, checkpoints, limits."""
 
+import csv
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 from pipelines import ppo, stage
 from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
-from pipelines.core.learning import rewards
+from pipelines.core.learning import kl_axis, rewards
 from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import DataError, ParamsError, Preempted
@@ -25,6 +27,8 @@ SETTINGS = {
     "learning_rate": 1e-3,
     "value_learning_rate": 1e-3,
     "max_new_tokens": 6,
+    "measure_every": 2,
+    "kl_price": 0.0,
     "checkpoint_every": 2,
     "evaluation_prompts": 12,
 }
@@ -46,8 +50,18 @@ def workspace(tmp_path, monkeypatch, tales):
     model = tiny_model(tokenizer, context=512)
     write_model(Path("models/sft"), model, tokenizer)
     write_model(Path("models/reward"), reward_model(model), tokenizer)
+    write_model(Path("models/held_out_reward"), reward_model(model, seed=2), tokenizer)
     write_validated(Path("data/validated"), instructions=tales)
     return tmp_path
+
+
+CHOSEN = kl_axis.chosen
+
+
+@pytest.fixture(autouse=True)
+def the_last_policy_is_taken(monkeypatch):
+    """Random reward models agree on nothing; what is chosen by them has tests of its own."""
+    monkeypatch.setattr(kl_axis, "chosen", lambda examined, _price: examined[-1])
 
 
 def run(tracker=None, tasks=None, **changes):
@@ -134,9 +148,56 @@ def test_the_curve_has_a_line_for_each_iteration(workspace):
     assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4"]
 
 
+def axis():
+    with Path("reports/curves/ppo_axis.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_policies_along_the_axis_are_measured_from_the_instruction_model_to_the_last_one(workspace):
+    report = run(measure_every=1)
+    assert [row["updates"] for row in axis()] == ["0", "1", "2", "3", "4"]
+    assert [point.updates for point in report.axis] == [0, 1, 2, 3, 4]
+    assert report.axis[0].kl == pytest.approx(0, abs=1e-4)
+    assert all(point.kl >= 0 for point in report.axis)
+    assert report.axis[0].held_out_reward != report.axis[0].reward
+    assert set(report.laws) == {"reward", "held_out_reward", "gold"}
+
+
+def taken(updates):
+    return lambda examined, _price: next(each for each in examined if each.updates == updates)
+
+
+@pytest.mark.parametrize("updates", [0, 1, 3, 4])
+def test_the_chosen_policy_is_the_one_that_is_saved_and_reported(workspace, monkeypatch, updates):
+    monkeypatch.setattr(kl_axis, "chosen", taken(updates))
+    report = run(measure_every=1)
+    assert report.chosen_updates == updates
+    assert (report.kl, report.reward_after) == (report.axis[updates].kl, report.axis[updates].reward)
+    saved = load_file("models/policy/model.safetensors")
+    steps = Learner.steps
+    monkeypatch.setattr(Learner, "steps", lambda self, start=0: islice(steps(self, start), updates))
+    run()
+    expected = load_file("models/policy/model.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_policy_is_chosen_by_both_reward_models_and_the_price_of_the_divergence(workspace, monkeypatch):
+    seen = []
+    monkeypatch.setattr(kl_axis, "chosen", lambda examined, price: seen.append((examined, price)) or examined[-1])
+    run(measure_every=1, kl_price=0.3)
+    examined, price = seen[0]
+    assert price == 0.3
+    start = examined[0]
+    lost = replace(start, updates=9, said=replace(start.said, kl=[1.0] * len(start.said.kl)))
+    won = replace(lost, updates=8, held_out_rewards=[value + 100 for value in start.held_out_rewards])
+    assert CHOSEN([start, lost], price) is start
+    assert CHOSEN([start, lost, won], price) is won
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_never_stopped(workspace, monkeypatch, after):
-    expected = run(), files.sha256(Path("models/policy")), Path("reports/curves/ppo.csv").read_bytes()
+    made = (Path("models/policy"), Path("reports/curves/ppo.csv"), Path("reports/curves/ppo_axis.csv"))
+    expected = run(), [files.sha256(path) for path in made]
     stops = Stops(monkeypatch, after)
     with pytest.raises(Preempted, match=f"after iteration {after};"):
         run(stops.tracker())
@@ -144,8 +205,7 @@ def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_never_stopped(wo
     resumed = Stops(monkeypatch, 10**9)
     assert run(resumed.tracker()) == expected[0]
     assert resumed.seen == 4 - after
-    assert files.sha256(Path("models/policy")) == expected[1]
-    assert Path("reports/curves/ppo.csv").read_bytes() == expected[2]
+    assert [files.sha256(path) for path in made] == expected[1]
 
 
 def test_the_saved_policy_loads_with_its_tokenizer(workspace):
@@ -176,12 +236,12 @@ def test_row_20_numbers_that_are_none_leave_the_last_good_policy_and_its_figures
 
     def spoilt(*arguments):
         calls.append(1)
-        return [float("nan") if len(calls) == 5 else value for value in real(*arguments)]
+        return [float("nan") if len(calls) == 8 else value for value in real(*arguments)]
 
     monkeypatch.setattr(rewards, "score", spoilt)
-    report = run()  # the first call measures the instruction model, the fifth is the rollout of the fourth iteration
+    report = run()  # two calls measure the instruction model, two the policy in the middle, the eighth is of rollout 4
     assert (report.stopped, report.stopped_early, report.iterations) == ("not finite", True, 3)
-    assert len(calls) == 6
+    assert len(calls) == 10
     policy = models.load_causal(Path("models/policy"))
     assert all(weight.isfinite().all() for weight in policy.parameters())
 

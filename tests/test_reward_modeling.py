@@ -4,9 +4,11 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pipelines import reward_modeling, stage
-from pipelines.adapters import datasets, files, models
+from pipelines.adapters import datasets, files, models, reward_trainer
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import rewards
 from pipelines.errors import DataError, Preempted, TrainingError
@@ -64,7 +66,8 @@ def test_what_is_preferred_is_learnt_and_holds_for_prompts_not_seen(workspace):
     assert report.length_baseline_accuracy < 0.65
     assert report.shorter_chosen_accuracy > 0.8
     assert report.unseen_prompt_share == 1.0
-    assert (report.num_train_pairs, report.num_held_out_pairs, report.num_held_out_prompts) == (240, 80, 40)
+    assert report.num_train_pairs + report.num_held_out_model_pairs == 240
+    assert (report.num_held_out_pairs, report.num_held_out_prompts) == (80, 40)
 
 
 def test_the_saved_model_gives_the_rewards_that_were_reported(workspace):
@@ -90,10 +93,10 @@ def test_labels_at_random_teach_nothing_and_the_interval_says_so(workspace):
 
 
 def test_the_curve_has_a_line_for_each_step_and_the_loss_falls(workspace):
-    run()
+    report = run()
     header, *lines = Path("reports/curves/reward_modeling.csv").read_text().splitlines()
     assert header == "step,loss,accuracy"
-    assert len(lines) == 3 * 240 / 8
+    assert len(lines) == 3 * -(-report.num_train_pairs // 8)
     losses = [float(line.split(",")[1]) for line in lines]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
@@ -109,7 +112,7 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(workspace):
     long = [{**record, "chosen": record["chosen"] + "now " * 80} for record in pairs("long", 5)]
     write([*pairs("train", 60), *long], pairs("valid", 20))
     report = run(epochs=1.0)
-    assert (report.num_too_long, report.num_train_pairs) == (5, 60)
+    assert (report.num_too_long, report.num_train_pairs + report.num_held_out_model_pairs) == (5, 60)
 
 
 def test_when_all_pairs_are_too_long_the_key_is_named(workspace):
@@ -127,6 +130,30 @@ def test_prompts_on_both_sides_are_confessed(workspace):
     known = [{**record, "prompt": "train 3"} for record in pairs("valid", 10)]
     write(pairs("train", 60), [*known, *pairs("valid", 10)])
     assert run(epochs=1.0).unseen_prompt_share == 0.5
+
+
+def test_the_second_reward_model_learns_from_other_prompts_and_is_measured_on_the_same_pairs(workspace, monkeypatch):
+    learnt = []
+    train = reward_trainer.train
+
+    def watched(model, tokenizer, comparisons, *arguments, **options):
+        learnt.append({item.records[0]["prompt"] for item in comparisons})
+        return train(model, tokenizer, comparisons, *arguments, **options)
+
+    monkeypatch.setattr(reward_trainer, "train", watched)
+    report = run()
+    first, second = learnt
+    assert not first & second
+    assert len(first) > len(second) > 5
+    assert report.held_out_model_accuracy > 0.8
+    weights = [load_file(f"models/{name}/model.safetensors")["score.weight"] for name in ("reward", "held_out_reward")]
+    assert not torch.equal(*weights)
+
+
+def test_too_few_prompts_for_two_reward_models_is_an_error_with_the_key(workspace):
+    write(pairs("train", 60, prompts=3), pairs("valid", 20))
+    with pytest.raises(DataError, match=r"2 are needed for each: change reward_modeling\.held_out_model_share"):
+        run()
 
 
 def test_a_run_that_is_asked_to_stop_stops_and_leaves_no_model(workspace, monkeypatch):

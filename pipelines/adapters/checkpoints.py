@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 2
+PINNED = "pinned"
 MANIFEST, TENSORS, VALUES = "manifest.json", "state.safetensors", "state.json"
 
 
@@ -65,13 +66,15 @@ class Checkpoints:
                 shutil.rmtree(torn)
             yield cls(folder)
 
-    def require_space(self, state_bytes: int) -> None:
-        """Check that the kept checkpoints and the one being written fit on the disk.
+    def require_space(self, state_bytes: int, pinned_bytes: int = 0) -> None:
+        """Check that the kept checkpoints, the one being written and all that will be pinned fit on the disk.
 
         Raises:
             ResourceError: with the figures.
         """
-        needed = state_bytes * (KEPT + 1) - sum(file.stat().st_size for file in self.folder.rglob(TENSORS))
+        needed = (
+            state_bytes * (KEPT + 1) + pinned_bytes - sum(file.stat().st_size for file in self.folder.rglob(TENSORS))
+        )
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise ResourceError(
@@ -83,7 +86,7 @@ class Checkpoints:
         """The newest whole checkpoint; a torn one is passed over with a warning."""
         for step in reversed(self._steps()):
             try:
-                return self._load(step)
+                return self._load(self._folder(step))
             except ArtifactError as error:
                 warnings.warn(f"{error} Going back to the checkpoint before it.", stacklevel=2)
         return None
@@ -94,21 +97,41 @@ class Checkpoints:
         Raises:
             ResourceError: when the disk is full; the checkpoints before are left as they are.
         """
+        self._write(self._folder(step), step, tensors, values)
+        for old in self._steps()[:-KEPT]:
+            shutil.rmtree(self._folder(old))
+
+    def _write(self, folder: Path, step: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file
 
-        with files.replacing(self.folder / f"{step:09}") as fresh:
+        with files.replacing(folder) as fresh:
             fresh.mkdir()
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, fresh / TENSORS)
             (fresh / VALUES).write_text(json.dumps({"step": step, **values}), encoding="utf-8")
             digests = {name: files.sha256(fresh / name) for name in (TENSORS, VALUES)}
             (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-        for old in self._steps()[:-KEPT]:
-            shutil.rmtree(self._folder(old))
+
+    def pin(self, step: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
+        """Keep what came out of `step` until the training is over, beside the checkpoints that come and go.
+
+        Raises:
+            ResourceError: as in `save`.
+        """
+        self._write(self._pin(step), step, tensors, values)
+
+    def pinned(self, step: int) -> Checkpoint:
+        """What was pinned at `step`.
+
+        Raises:
+            ArtifactError: when it is torn.
+        """
+        return self._load(self._pin(step))
 
     def discard(self) -> None:
         """Remove all: the outputs are safe."""
         for step in self._steps():
             shutil.rmtree(self._folder(step))
+        shutil.rmtree(self.folder / PINNED, ignore_errors=True)
 
     def _steps(self) -> list[int]:
         return sorted(int(item.name) for item in self.folder.iterdir() if item.name.isdigit())
@@ -116,10 +139,12 @@ class Checkpoints:
     def _folder(self, step: int) -> Path:
         return self.folder / f"{step:09}"
 
-    def _load(self, step: int) -> Checkpoint:
+    def _pin(self, step: int) -> Path:
+        return self.folder / PINNED / f"{step:09}"
+
+    def _load(self, folder: Path) -> Checkpoint:
         from safetensors.torch import load_file
 
-        folder = self._folder(step)
         manifest = files.read_json(folder / MANIFEST)
         for name in (TENSORS, VALUES):
             digest = manifest.get(name) if isinstance(manifest, dict) else None

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.adapters import checkpoints
 from pipelines.adapters.checkpoints import Checkpoints
-from pipelines.errors import ResourceError
+from pipelines.errors import ArtifactError, ResourceError
 
 SECTIONS = {"seed": 7, "model": {"width": 8}}
 
@@ -178,3 +178,28 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(opened, monkeypatch)
             save(store, 10)
         assert store.latest().step == 5
         assert not list(store.folder.glob(".*"))
+
+
+def test_what_is_pinned_outlives_the_checkpoints_that_come_and_go(opened):
+    with opened() as store:
+        store.pin(5, {"weight": torch.full((3,), 5.0)}, {"note": "kept"})
+        save(store, 5, 10, 15, 20)
+        found = store.pinned(5)
+        assert store.latest().step == 20
+    assert (found.step, found.values) == (5, {"note": "kept"})
+    assert torch.equal(found.tensors["weight"], torch.full((3,), 5.0))
+
+
+def test_pins_go_with_the_rest_when_the_outputs_are_safe(opened):
+    with opened() as store:
+        store.pin(5, {"weight": torch.ones(3)}, {})
+        store.discard()
+        assert [item.name for item in store.folder.iterdir()] == ["lock"]
+
+
+def test_a_torn_pin_is_never_read(opened):
+    with opened() as store:
+        store.pin(5, {"weight": torch.ones(3)}, {})
+        next(store.folder.rglob("state.safetensors")).write_bytes(b"torn")
+        with pytest.raises(ArtifactError, match="torn"):
+            store.pinned(5)

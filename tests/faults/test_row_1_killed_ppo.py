@@ -45,6 +45,7 @@ def workspace(tmp_path, monkeypatch):
     model = fixtures.tiny_model(tokenizer, context=512)
     write_model(Artifact.SFT.path, model, tokenizer)
     write_model(Artifact.REWARD.path, reward_model(model), tokenizer)
+    write_model(Artifact.HELD_OUT_REWARD.path, reward_model(model, seed=2), tokenizer)
     write_validated(Artifact.VALIDATED.path, instructions=tales)
     made = params(ppo=SETTINGS)
     Path("params.yaml").write_text(yaml.safe_dump(made.model_dump(mode="json")), encoding="utf-8")

@@ -112,6 +112,7 @@ def aligned(tmp_path, monkeypatch):
     model = fixtures.tiny_model(tokenizer, context=512)
     write_model(Path("models/sft"), model, tokenizer)
     write_model(Path("models/reward"), reward_model(model), tokenizer)
+    write_model(Path("models/held_out_reward"), reward_model(model, seed=2), tokenizer)
     write_validated(Path("data/validated"), instructions=tales)
 
 

@@ -92,7 +92,6 @@ def test_the_chosen_candidate_is_marked(page: str) -> None:
 
 
 def test_a_policy_that_stopped_by_itself_says_why(workspace: Path) -> None:
-    assert report.alignment({}) is None
     examples.fill(workspace)
     path = workspace / "reports/ppo.json"
     assert "It stopped by itself" not in report.write().read_text(encoding="utf-8")

@@ -136,6 +136,8 @@ class Learner:
     """Weights of the last policy that was measured to be within the limits."""
     stopped: Stop | None = None
     """The limit that was passed."""
+    kept_updates: int = 0
+    """Iterations that the policy has learnt from that was gone back to then."""
 
     def __post_init__(self) -> None:
         import torch
@@ -197,7 +199,7 @@ class Learner:
                 " params.yaml."
             )
         training.load_weights(self.policy, self.good)
-        self.stopped = stop
+        self.stopped, self.kept_updates = stop, updates
 
     def _passed(self, seen: Mapping[str, float]) -> Stop | None:
         return limits.passed(
