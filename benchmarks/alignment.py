@@ -1,0 +1,119 @@
+"""Does alignment hold over seeds, where does the reward turn, and what would more pairs bring?
+
+    python -m benchmarks.alignment seeds --count 5            # in a workspace that has been run
+    python -m benchmarks.alignment too-long --count 3
+    python -m benchmarks.alignment pairs --prompts 300 900 2700
+
+`seeds` runs feedback, reward modelling and PPO again, with the params of the workspace and a seed of their own.
+`too-long` does so with PPO on purpose too long: four times the iterations, no KL penalty, no KL limit; it shows what
+the chosen policy has of the best gold score along the way. `pairs` trains the reward model on more and more rankings.
+Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
+is not repeated. Results: benchmarks/results/alignment.json.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows import profiles
+from pipelines.adapters import files
+from pipelines.artifacts import Artifact, State
+
+RESULTS = Path(__file__).parent / "results" / "alignment.json"
+ROOT = Path(__file__).resolve().parents[1]
+FIRST_SEED = 1001
+"""Nothing was tuned on it or its successors."""
+NEEDED = (Artifact.VALIDATED, Artifact.SFT, Artifact.FEEDBACK_BY_PEOPLE, Artifact.REWARD_FUNCTIONS)
+TOO_LONG = {"ppo": {"iterations": 48, "kl_coefficient": 0.0, "kl_limit": 1e6, "measure_every": 4}}
+
+Changes = Mapping[str, Any]
+Report = dict[str, Any]
+
+
+def main() -> None:
+    """Run what is asked for and print its table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("question", choices=["seeds", "too-long", "pairs"])
+    parser.add_argument("--count", type=int, default=5, help="seeds")
+    parser.add_argument("--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, for pairs")
+    settings = parser.parse_args()
+    if settings.question == "pairs":
+        rows = [
+            _pairs(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
+        ]
+    else:
+        changes = TOO_LONG if settings.question == "too-long" else {}
+        rows = [_aligned(settings.question, FIRST_SEED + number, changes) for number in range(settings.count)]
+    _print(rows)
+    known = files.read_json(RESULTS) if RESULTS.exists() else {}
+    files.write_json(RESULTS, {**known, settings.question: rows})
+
+
+def _aligned(name: str, seed: int, changes: Changes) -> Report:
+    reports = _run(f"{name}-{seed}", {"seed": seed, **changes}, "feedback", "reward_modeling", "ppo")
+    ppo = reports["ppo"]
+    best = max(ppo["axis"], key=lambda point: point["gold"])
+    return {
+        "seed": seed,
+        "reward_model": reports["reward_modeling"]["held_out_accuracy"],
+        "best_reachable": reports["reward_modeling"]["best_reachable_accuracy"],
+        **{key: ppo[key] for key in ("gold_before", "gold_after", "gold_gain_low", "gold_gain_high", "kl")},
+        "length_change": ppo["mean_length_after"] / ppo["mean_length_before"] - 1,
+        "chosen_updates": ppo["chosen_updates"],
+        "best_updates": best["updates"],
+        "last_gold": ppo["axis"][-1]["gold"],
+        "last_kl": ppo["axis"][-1]["kl"],
+        "share_of_best_gold": ppo["share_of_best_gold"],
+    }
+
+
+def _pairs(prompts: int, seed: int) -> Report:
+    changes = {"seed": seed, "feedback": {"num_prompts": prompts}}
+    reports = _run(f"pairs-{prompts}-{seed}", changes, "feedback", "reward_modeling")
+    keys = ("num_train_pairs", "held_out_accuracy", "held_out_accuracy_low", "held_out_accuracy_high")
+    more = ("best_reachable_accuracy", "recovered_share", "train_accuracy")
+    return {"seed": seed, "prompts": prompts, **{key: reports["reward_modeling"][key] for key in (*keys, *more)}}
+
+
+def _run(name: str, changes: Changes, *stages: str) -> dict[str, Report]:
+    """Reports of the stages, run one after the other in a workspace of that name."""
+    folder = State.ROOT.path.resolve() / "benchmarks" / "alignment" / name
+    done = folder / "done.json"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        for artifact in NEEDED:
+            (folder / artifact).parent.mkdir(parents=True, exist_ok=True)
+            (folder / artifact).symlink_to(artifact.path.resolve())
+        base = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        params = profiles.merge(base, changes, "the benchmark")
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        for stage in stages:
+            print(f"{name}: {stage}", file=sys.stderr)
+            command = [sys.executable, "-m", f"pipelines.{stage}"]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            subprocess.run(  # noqa: S603  our own stages
+                command, check=True, cwd=folder, env=environment, stderr=subprocess.DEVNULL
+            )
+        files.write_json(done, {stage: files.read_json(folder / "reports" / f"{stage}.json") for stage in stages})
+        for models in ("models/reward", "models/held_out_reward", "models/policy"):
+            shutil.rmtree(folder / models, ignore_errors=True)
+    found: dict[str, Report] = json.loads(done.read_text(encoding="utf-8"))
+    return found
+
+
+def _print(rows: list[Report]) -> None:
+    print(" ".join(f"{key:>22}" for key in rows[0]))
+    for row in rows:
+        print(" ".join(f"{value:22.3f}" if isinstance(value, float) else f"{value!s:>22}" for value in row.values()))
+
+
+if __name__ == "__main__":
+    main()
