@@ -68,6 +68,7 @@ def sample(root: Path, num: int = 3, num_responses: int = 4) -> None:
         for name, kind in (("annotator-1", "simulated"), ("annotator-2", "simulated"), ("ann", "human"))
     ]  # fmt: skip
     rows.append({**rows[-1], "prompt": "From elsewhere.", "kind": "simulated"})
+    rows.append({**rows[-1], "prompt": "By others' rules.", "kind": "constitution", "task": None})
     (root / "data/preferences").mkdir(parents=True)
     files.write_jsonl(root / labelling.RANKINGS, rows)
 
