@@ -82,7 +82,7 @@ def main(params: Params, tracker: Tracker) -> FeedbackReport:
     settings = params.feedback
     people = rankings.load(Artifact.FEEDBACK_BY_PEOPLE.path, max_bad_line_share=settings.max_bad_line_share)
     ready = {split: list(datasets.records(Artifact.VALIDATED.path, "preferences", split)) for split in datasets.SPLITS}
-    panel = _panel(params) if settings.constitution.share else None
+    panel = _panel(params, tracker) if settings.constitution.share else None
     records = chosen_records(settings, params.seed)
     if not (records or people.rankings or any(ready.values())):
         raise DataError(_nothing_to_learn_from(settings))
@@ -166,7 +166,7 @@ def simulated_rankings(sampled: Sequence[Sampled], settings: Feedback, seed: int
             )
 
 
-def _panel(params: Params) -> judges.Panel:
+def _panel(params: Params, tracker: Tracker) -> judges.Panel:
     return judges.Panel(
         params.feedback.constitution,
         judges.load(Artifact.CONSTITUTION.path),
@@ -175,6 +175,7 @@ def _panel(params: Params) -> judges.Panel:
         device=device.prepare(params.seed, params.threads),
         max_new_tokens=params.feedback.max_new_tokens,
         seed=params.seed,
+        tracker=tracker,
     )
 
 

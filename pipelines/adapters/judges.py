@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters import endpoint, files, models
+from pipelines.adapters.tracking import Tracker
 from pipelines.core.judging.ai_feedback import Given
 from pipelines.core.learning import comparisons, constitution, decoding, letters, revisions, rewards
 from pipelines.core.learning.comparisons import Tally
@@ -80,7 +81,8 @@ class Panel:
         kept: Folder of the answers of a server.
         device: Where models run.
         max_new_tokens: Longest critique or revision.
-        seed: Sent to the server.
+        seed: Of what is drawn; sent to the server, too.
+        tracker: Shows how far it is.
 
     Raises:
         ParamsError: the token is missing.
@@ -97,10 +99,11 @@ class Panel:
         device: "torch.device",
         max_new_tokens: int,
         seed: int,
+        tracker: Tracker,
     ) -> None:
         self._settings, self._principles = settings, principles
         self._folder, self._device = model, device
-        self._max_new_tokens, self._seed = max_new_tokens, seed
+        self._max_new_tokens, self._seed, self._tracker = max_new_tokens, seed, tracker
         asks = "endpoint" in (settings.judge, settings.writer)
         self._client = endpoint.Client(settings.endpoint, kept) if asks and settings.endpoint else None
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
@@ -171,7 +174,10 @@ class Panel:
 
     def _by_letters(self, questions: Sequence[Question]) -> list[float | None]:
         asked = [constitution.comparison_request(question) for question in questions]
-        return letters.chances(*self._model(), asked, constitution.LETTERS, batch_size=BATCH_SIZE)
+        with self._tracker.progress("comparisons", len(asked), "comparisons") as bar:
+            return letters.chances(
+                *self._model(), asked, constitution.LETTERS, batch_size=BATCH_SIZE, advance=bar.advance
+            )
 
     def _by_reward(self, questions: Sequence[Question]) -> list[float | None]:
         """Bradley-Terry: the chance is the logistic function of the difference of the rewards."""
@@ -215,7 +221,8 @@ class Panel:
 
     def _ask(self, conversations: Sequence[list[Message]], max_tokens: int) -> list[str | None]:
         assert self._client is not None  # noqa: S101  somebody asks it
-        return self._client.answers(conversations, max_tokens=max_tokens, seed=self._seed)
+        with self._tracker.progress("answers of the server", len(conversations), "answers") as bar:
+            return self._client.answers(conversations, max_tokens=max_tokens, seed=self._seed, advance=bar.advance)
 
 
 def _logistic(difference: float) -> float:

@@ -11,6 +11,7 @@ import yaml
 from pipelines import params as schema
 from pipelines.adapters import judges
 from pipelines.adapters.judges import Panel
+from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import rewards
 from pipelines.core.learning.constitution import Case, Question
 from pipelines.errors import ArtifactError, DataError, ParamsError
@@ -48,6 +49,7 @@ def panel(folders, tmp_path):
             device=torch.device("cpu"),
             max_new_tokens=12,
             seed=7,
+            tracker=NullTracker(),
         )
 
     return make

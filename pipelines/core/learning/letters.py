@@ -3,7 +3,7 @@
 Shapes: B prompts in a batch, T tokens of the longest, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ def chances(
     answers: tuple[str, str],
     *,
     batch_size: int = 32,
+    advance: Callable[[int], None] = lambda _count: None,
 ) -> list[float | None]:
     """Probability of the first answer against the second as the assistant's next turn, where they first differ.
 
@@ -33,6 +34,7 @@ def chances(
         conversations: Each ends with the user's turn.
         answers: Of which neither begins with the other.
         batch_size: Conversations read at once; they are batched by length.
+        advance: Told of each batch, how many were read.
 
     Returns:
         A probability for each conversation; None for one that is longer than the model's longest sequence.
@@ -60,6 +62,7 @@ def chances(
             chances_B = logits_BV.float().gather(1, letters_B2).softmax(-1)[:, 0]
             for row, chance in zip(rows, chances_B.tolist(), strict=True):
                 found[row] = chance
+            advance(len(rows))
     return found
 
 
