@@ -99,14 +99,14 @@ def main(params: Params, tracker: Tracker) -> FeedbackReport:
 
 def chosen_records(settings: Feedback, seed: int) -> list[Record]:
     """A random choice of instruction records with gold facts, one a prompt; without, where a constitution judges."""
-    train = datasets.records(Artifact.VALIDATED.path, "instructions", "train")
-    with_gold = {
+    train = preferences.about(datasets.records(Artifact.VALIDATED.path, "instructions", "train"), settings.tasks)
+    usable = {
         user_text(record["context"], record["prompt"]): record
-        for record in preferences.about(train, settings.tasks)
+        for record in sorted(train, key=lambda record: record.get("gold") is not None)  # of one prompt those with facts
         if record.get("gold") is not None or settings.constitution.share
     }
-    choice = random.Random(f"feedback:{seed}").sample(sorted(with_gold), min(settings.num_prompts, len(with_gold)))
-    return [with_gold[prompt] for prompt in choice]
+    choice = random.Random(f"feedback:{seed}").sample(sorted(usable), min(settings.num_prompts, len(usable)))
+    return [usable[prompt] for prompt in choice]
 
 
 def _sample(records: Sequence[Record], params: Params, tracker: Tracker) -> Iterator[Sampled]:

@@ -204,6 +204,12 @@ class TestConstitution:
         assert report.constitution.agreement["human"].num_prompts == 30
         assert not {row["prompt"] for row in rows("critiques.jsonl")} & {f"Sing {number}." for number in range(30)}
 
+    def test_a_revision_of_an_earlier_run_does_not_hide_the_gold_facts_of_its_prompt(self, tales):
+        again = [{**record, "id": f"{record['id']}-revision", "gold": None} for record in tales]
+        write_validated(Path("data/validated"), instructions={"train": [*tales, *again]})
+        settings = params(feedback={**SETTINGS, **self.switched_on()})
+        assert all(record["gold"] for record in feedback.chosen_records(settings.feedback, 7))
+
     def test_prompts_without_gold_facts_suffice_where_it_judges(self, tales):
         bare = [{**record, "gold": None} for record in tales]
         write_validated(Path("data/validated"), instructions={"train": bare})
