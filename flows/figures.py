@@ -34,6 +34,11 @@ def won(value: Any) -> str:
     return three(value["win_rate"])
 
 
+def agreeing(value: Any) -> str:
+    """How often a judge prefers what others prefer, by who they are."""
+    return ", ".join(f"{three(found['accuracy'])} ({kind})" for kind, found in value["agreement"].items()) or "nobody"
+
+
 def two(value: Any) -> str:
     """3.14159 -> 3.14."""
     return f"{value:.2f}"
@@ -88,6 +93,7 @@ FIGURES: dict[str, tuple[tuple[str, str, Write], ...]] = {
         ("num_pairs", "pairs", count),
         ("annotator_agreement", "agreement", three),
         ("best_reachable_accuracy", "best reachable", three),
+        ("constitution", "constitution agrees", agreeing),
     ),
     "reward_modeling": (
         ("held_out_accuracy", "accuracy", three),

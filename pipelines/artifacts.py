@@ -8,6 +8,7 @@ class Artifact(StrEnum):
     """A file or folder that a stage reads or writes, relative to the workspace; DVC tracks it."""
 
     FEEDBACK_BY_PEOPLE = "data/feedback"
+    CONSTITUTION = "constitution.yaml"
     REWARD_FUNCTIONS = "reward_functions"
     RAW = "data/raw"
     VALIDATED = "data/validated"
@@ -68,6 +69,7 @@ class State(StrEnum):
     RETRAININGS = ".moteur/retrainings"
     ACCEPTED = ".moteur/accepted"
     FEEDBACK = ".moteur/feedback"
+    ANSWERS = ".moteur/answers"
     SERVICES = ".moteur/services"
 
     @property

@@ -8,11 +8,12 @@ from statistics import fmean
 from typing import Any
 
 from pipelines import stage
-from pipelines.adapters import datasets, device, files, models, rankings
+from pipelines.adapters import datasets, device, files, judges, models, rankings
 from pipelines.adapters.tracking import Tracker
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, State
+from pipelines.core.judging import ai_feedback
 from pipelines.core.judging.agreement import agreement_with_others, krippendorff_alpha
-from pipelines.core.learning import decoding, preferences
+from pipelines.core.learning import constitution, decoding, preferences, revisions
 from pipelines.core.learning.preferences import Ranking
 from pipelines.core.text.prompts import user_text
 from pipelines.core.world import annotators
@@ -63,6 +64,8 @@ class FeedbackReport:
     mean_gold: float | None
     num_quarantined: int
     num_lone_ratings: int
+    constitution: ai_feedback.ConstitutionReport | None
+    """AI feedback; None where `feedback.constitution.share` is 0. The annotators above are without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,27 +82,31 @@ def main(params: Params, tracker: Tracker) -> FeedbackReport:
     settings = params.feedback
     people = rankings.load(Artifact.FEEDBACK_BY_PEOPLE.path, max_bad_line_share=settings.max_bad_line_share)
     ready = {split: list(datasets.records(Artifact.VALIDATED.path, "preferences", split)) for split in datasets.SPLITS}
+    panel = _panel(params, tracker) if settings.constitution.share else None
     records = chosen_records(settings, params.seed)
     if not (records or people.rankings or any(ready.values())):
         raise DataError(_nothing_to_learn_from(settings))
     sampled = list(_sample(records, params, tracker)) if records else []
     ranked = list(simulated_rankings(sampled, settings, params.seed)) + people.rankings
-    pairs = split_pairs(ranked, ready, seed=params.seed, share=settings.held_out_share)
+    given = _by_constitution(panel, sampled, people.rankings, settings, params.seed) if panel else None
+    everyone = ranked + given.rankings if given else ranked
+    pairs = split_pairs(everyone, ready, seed=params.seed, share=settings.held_out_share)
     _require_both_sides(pairs)
-    _save(ranked, pairs, people)
-    return _report(ranked, pairs, sampled, people)
+    _save(everyone, pairs, people, given)
+    summary = ai_feedback.report(given, ranked, seed=params.seed) if given else None
+    return _report(ranked, pairs, sampled, people, summary)
 
 
 def chosen_records(settings: Feedback, seed: int) -> list[Record]:
-    """A random choice of instruction records with gold facts, one a prompt."""
-    train = datasets.records(Artifact.VALIDATED.path, "instructions", "train")
-    with_gold = {
+    """A random choice of instruction records with gold facts, one a prompt; without, where a constitution judges."""
+    train = preferences.about(datasets.records(Artifact.VALIDATED.path, "instructions", "train"), settings.tasks)
+    usable = {
         user_text(record["context"], record["prompt"]): record
-        for record in preferences.about(train, settings.tasks)
-        if record.get("gold") is not None
+        for record in sorted(train, key=lambda record: record.get("gold") is not None)  # of one prompt those with facts
+        if record.get("gold") is not None or settings.constitution.share
     }
-    choice = random.Random(f"feedback:{seed}").sample(sorted(with_gold), min(settings.num_prompts, len(with_gold)))
-    return [with_gold[prompt] for prompt in choice]
+    choice = random.Random(f"feedback:{seed}").sample(sorted(usable), min(settings.num_prompts, len(usable)))
+    return [usable[prompt] for prompt in choice]
 
 
 def _sample(records: Sequence[Record], params: Params, tracker: Tracker) -> Iterator[Sampled]:
@@ -139,7 +146,9 @@ def simulated_rankings(sampled: Sequence[Sampled], settings: Feedback, seed: int
     hired = annotators.annotators(settings.annotators, seed, settings.annotator_noise, settings.tie_margin)
     for item in sampled:
         texts = preferences.distinct(response.text for response in item.responses)
-        if len(texts) == 1:
+        share = settings.constitution.share
+        _, by_annotators = constitution.drawn(item.record["id"], share, settings.overlap_share, seed)
+        if len(texts) == 1 or item.record.get("gold") is None or not by_annotators:
             continue
         gold = [gold_score(item.record["gold"], text).total for text in texts]
         draw = random.Random(f"annotation:{seed}:{item.record['id']}")
@@ -155,6 +164,40 @@ def simulated_rankings(sampled: Sequence[Sampled], settings: Feedback, seed: int
                 task=item.record["task"],
                 gold=tuple(gold),
             )
+
+
+def _panel(params: Params, tracker: Tracker) -> judges.Panel:
+    return judges.Panel(
+        params.feedback.constitution,
+        judges.load(Artifact.CONSTITUTION.path),
+        model=Artifact.SFT.path,
+        kept=State.ANSWERS.path,
+        device=device.prepare(params.seed, params.threads),
+        max_new_tokens=params.feedback.max_new_tokens,
+        seed=params.seed,
+        tracker=tracker,
+    )
+
+
+def _by_constitution(
+    panel: judges.Panel, sampled: Sequence[Sampled], people: Sequence[Ranking], settings: Feedback, seed: int
+) -> ai_feedback.Given:
+    """Have a share of the prompts ranked and revised, and of what people ranked ranked."""
+    shares = (settings.constitution.share, settings.overlap_share)
+    cases = [case for item in sampled if len((case := _case(item)).responses) > 1]
+    own = [case for case in cases if case.facts is None or constitution.drawn(case.id, *shares, seed)[0]]
+    theirs = constitution.cases_of_people(people, besides=own, share=settings.overlap_share, seed=seed)
+    return panel.give(own + theirs, own)
+
+
+def _case(item: Sampled) -> constitution.Case:
+    return constitution.Case(
+        id=item.record["id"],
+        prompt=item.prompt,
+        responses=tuple(preferences.distinct(response.text for response in item.responses)),
+        task=item.record["task"],
+        facts=item.record.get("gold"),
+    )
 
 
 def split_pairs(ranked: Sequence[Ranking], ready: Pairs, *, seed: int, share: float) -> Pairs:
@@ -189,12 +232,16 @@ def _nothing_to_learn_from(settings: Feedback) -> str:
     )
 
 
-def _save(ranked: Sequence[Ranking], pairs: Pairs, people: rankings.Feedback) -> None:
+def _save(ranked: Sequence[Ranking], pairs: Pairs, people: rankings.Feedback, given: ai_feedback.Given | None) -> None:
     with files.replacing(Artifact.PREFERENCES.path) as folder:
         files.write_jsonl(folder / "rankings.jsonl", map(_row, ranked))
         files.write_jsonl(folder / "rejects.jsonl", map(asdict, people.rejects))
         for split in datasets.SPLITS:
             files.write_jsonl(datasets.file(folder, "preferences", split), pairs[split])
+        if given:
+            files.write_jsonl(folder / "critiques.jsonl", map(asdict, given.revisions))
+            kept = (revisions.instruction(one) for one in given.revisions if one.kept)
+            files.write_jsonl(folder / "revisions.jsonl", kept)
 
 
 def _row(ranking: Ranking) -> dict[str, Any]:
@@ -204,12 +251,21 @@ def _row(ranking: Ranking) -> dict[str, Any]:
 
 
 def _report(
-    ranked: Sequence[Ranking], pairs: Pairs, sampled: Sequence[Sampled], people: rankings.Feedback
+    ranked: Sequence[Ranking],
+    pairs: Pairs,
+    sampled: Sequence[Sampled],
+    people: rankings.Feedback,
+    summary: ai_feedback.ConstitutionReport | None,
 ) -> FeedbackReport:
     everything = [record for split in datasets.SPLITS for record in pairs[split]]
     responses = [response for item in sampled for response in item.responses]
     texts = sum(len(preferences.distinct(response.text for response in item.responses)) for item in sampled)
-    golds = [gold_score(item.record["gold"], response.text).total for item in sampled for response in item.responses]
+    golds = [
+        gold_score(item.record["gold"], response.text).total
+        for item in sampled
+        if item.record.get("gold") is not None
+        for response in item.responses
+    ]
     return FeedbackReport(
         num_rankings=len(ranked),
         num_pairs=len(everything),
@@ -228,6 +284,7 @@ def _report(
         mean_gold=fmean(golds) if golds else None,
         num_quarantined=len(people.rejects),
         num_lone_ratings=people.num_lone_ratings,
+        constitution=summary,
     )
 
 

@@ -1,6 +1,7 @@
 """The schema of params.yaml: frozen, strict, one class per section. No I/O here; `stage.load_params` reads."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipelines.artifacts import Artifact
 from pipelines.errors import ParamsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -270,6 +272,82 @@ class Finetuning(Section):
     """Longest of those answers in tokens."""
 
 
+class Endpoint(Section):
+    """A server that speaks OpenAI's HTTP API. Nothing is sent anywhere unless one is set and chosen."""
+
+    base_url: str
+    """Its address up to `/v1`, without credentials: the route `/chat/completions` is appended."""
+    model: str
+    """As the server calls it."""
+    token_environment: str | None = None
+    """Name of the environment variable that holds the token, in capitals; None: no token is sent."""
+    timeout_seconds: Rate = 60.0
+    """An answer that has not come after this time (seconds) is asked for again."""
+    max_requests: Positive = 1000
+    """A stage that needs more answers than this ends before it asks for the first; those kept from before count."""
+    concurrent: Annotated[int, Field(gt=0, le=64)] = 4
+    """Requests under way at once."""
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> Self:
+        if not re.fullmatch(r"https?://[^\s@?#]+", self.base_url):  # the value stays out of the error
+            raise ValueError(
+                "feedback.constitution.endpoint.base_url must be an http or https address without user, password,"
+                " query or fragment, for instance http://127.0.0.1:8000/v1: a token belongs into the environment"
+                " variable that token_environment names"
+            )
+        if self.token_environment is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", self.token_environment):
+            raise ValueError(
+                "feedback.constitution.endpoint.token_environment must be the name of an environment variable,"
+                " capitals, digits and underscores: put the token into the variable, and its name here"
+            )
+        return self
+
+
+class Constitution(Section):
+    """AI feedback by the principles of constitution.yaml (Bai et al. 2022, arXiv:2212.08073)."""
+
+    share: Share
+    """Share of the prompts that the judge ranks instead of simulated annotators; `feedback.overlap_share` of them are
+    ranked by both, as is that share of what people ranked, for the agreement. Above 0, prompts without gold facts are
+    drawn too, and the judge ranks them all. 0: none of this."""
+    judge: Literal["self", "reward_model", "endpoint"]
+    """Who compares: the instruction model by the probabilities of its letters, a reward model, or a server."""
+    writer: Literal["self", "endpoint"]
+    """Who writes critiques and revisions: the instruction model, or the server."""
+    principles_per_prompt: Positive
+    """Drawn for each prompt: comparisons are averaged over them, a response is revised by one after the other."""
+    reward_model: str | None
+    """The judge `reward_model`: folder or hub id of a sequence classifier with one output, with its tokenizer. DVC does
+    not see changes in it: give another model another name."""
+    endpoint: Endpoint | None
+    """The server of the judge or the writer `endpoint`."""
+
+    @model_validator(mode="after")
+    def _judges_nothing_by_itself(self) -> Self:
+        if self.reward_model is not None and PurePosixPath(self.reward_model) == PurePosixPath(Artifact.REWARD):
+            raise ValueError(
+                f"feedback.constitution.reward_model is {self.reward_model!r}, which a later stage makes of what this"
+                " judge says, so that each run would judge by another: copy the folder, to models/judge for instance,"
+                " and name that"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_it_asks(self) -> Self:
+        if self.judge == "reward_model" and self.reward_model is None:
+            raise ValueError(
+                "feedback.constitution.judge is reward_model but feedback.constitution.reward_model is null: set the"
+                " second to a folder or hub id"
+            )
+        if "endpoint" in (self.judge, self.writer) and self.endpoint is None:
+            raise ValueError(
+                f"feedback.constitution.{'judge' if self.judge == 'endpoint' else 'writer'} is endpoint but"
+                " feedback.constitution.endpoint is null: set its base_url and model"
+            )
+        return self
+
+
 class Feedback(Section):
     """Preferences."""
 
@@ -295,6 +373,8 @@ class Feedback(Section):
     """Share of the prompts whose pairs are held out."""
     max_bad_line_share: Share
     """The stage fails when a greater share of the lines written by people cannot be used."""
+    constitution: Constitution
+    """Feedback by a model instead of people."""
 
 
 class RewardModeling(Section):

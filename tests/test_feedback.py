@@ -1,19 +1,21 @@
 """Feedback: from samples, people and ready pairs to preference pairs."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from pipelines import feedback
-from pipelines.adapters import files
+from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import decoding
+from pipelines.core.text import records
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import DataError
 from tests.fixtures import tiny_model, tiny_tokenizer
-from tests.learning import params, write_model, write_validated
+from tests.learning import ROOT, params, write_model, write_validated
 
 SETTINGS = {"num_prompts": 60, "max_new_tokens": 8, "overlap_share": 0.5, "held_out_share": 0.3}
 PERSON = {"prompt": "Sing.", "responses": ["la", "lo", "no"], "ranks": [1, 1, None], "annotator": "ann"}
@@ -45,7 +47,7 @@ def storyteller(monkeypatch, tales):
     said: dict[tuple[int, ...], str] = {}
     stories = [record["completion"] for record in tales if record["task"] == "story_writing"]
 
-    def respond(_model, tokenizer, prompts, *, seed, advance, **_options):
+    def respond(_model, tokenizer, prompts, *, advance=lambda _count: None, **_options):
         made = []
         for number, ids in enumerate(prompts):
             key = tuple(ids)
@@ -129,6 +131,92 @@ class TestSampled:
         with pytest.raises(DataError, match=r"The valid side .* about 0 prompts.*feedback\.held_out_share"):
             run(held_out_share=0.0)
         assert not Path("data/preferences").exists()
+
+
+class TestConstitution:
+    @pytest.fixture(autouse=True)
+    def _data(self, with_model, storyteller, tales):
+        write_validated(Path("data/validated"), instructions={"train": tales})
+        shutil.copy(ROOT / "constitution.yaml", "constitution.yaml")
+        tokenizer = models.load_tokenizer(Path("models/sft"))
+        write_model(Path("models/sft"), tiny_model(tokenizer, context=2048), tokenizer)  # it reads two stories
+
+    def switched_on(self, share=0.5, **changes):
+        settings = params().feedback.constitution.model_dump()
+        return {"num_prompts": 30, "constitution": {**settings, "share": share, **changes}}
+
+    def test_switched_off_it_is_neither_read_nor_written(self):
+        Path("constitution.yaml").unlink()
+        assert run().constitution is None
+        assert {path.name for path in Path("data/preferences").iterdir()} == {
+            "rankings.jsonl",
+            "rejects.jsonl",
+            *(f"preferences.{split}.jsonl" for split in ("train", "valid", "test")),
+        }
+
+    def test_a_share_of_the_prompts_is_ranked_by_it_and_some_of_them_by_annotators_too(self):
+        report = run(**self.switched_on())
+        by_kind = {
+            kind: {row["prompt"] for row in rows("rankings.jsonl") if row["kind"] == kind}
+            for kind in ("simulated", "constitution")
+        }
+        prompts = set().union(*by_kind.values())
+        both = set.intersection(*by_kind.values())
+        assert 0.25 < len(by_kind["constitution"]) / len(prompts) < 0.75
+        assert 0 < len(both) < len(by_kind["constitution"])
+        assert report.constitution.agreement["simulated"].num_prompts == len(both)
+        assert report.constitution.num_rankings == len(by_kind["constitution"])
+        assert report.pairs_by_source["constitution"] > 0
+        assert not [name for name in report.annotators if name.startswith("constitution")]
+
+    def test_its_rankings_carry_the_hash_of_the_principles_and_annotators_rank_as_without_it(self):
+        run(num_prompts=30)
+        without = {row["id"]: row for row in rows("rankings.jsonl")}
+        run(**self.switched_on())
+        rankings = rows("rankings.jsonl")
+        digests = {row["instructions"] for row in rankings if row["kind"] == "constitution"}
+        assert digests == {files.sha256(Path("constitution.yaml"))}
+        assert [row for row in rankings if row["kind"] == "simulated"] == [
+            without[row["id"]] for row in rankings if row["kind"] == "simulated"
+        ]
+
+    def test_the_same_seed_gives_the_same_bytes(self):
+        run(**self.switched_on())
+        before = files.sha256(Path("data/preferences"))
+        run(**self.switched_on())
+        assert files.sha256(Path("data/preferences")) == before
+
+    def test_kept_revisions_are_instruction_records_and_all_critiques_are_there(self):
+        report = run(**self.switched_on())
+        critiques, kept = rows("critiques.jsonl"), rows("revisions.jsonl")
+        assert (len(critiques), len(kept)) == (
+            report.constitution.num_revisions,
+            report.constitution.num_revisions_kept,
+        )
+        assert all(row["critiques"] and row["principles"] for row in critiques)
+        for row in kept:
+            conformed = records.conform("instructions", row, columns={}, constants={}, source="constitution")
+            assert conformed["completion"] == row["completion"]
+
+    def test_what_people_ranked_is_ranked_too_and_the_agreement_with_them_told(self):
+        write_people(*[PERSON | {"id": f"r{number}", "prompt": f"Sing {number}."} for number in range(30)])
+        report = run(**self.switched_on(), overlap_share=1.0)
+        assert report.constitution.agreement["human"].num_prompts == 30
+        assert not {row["prompt"] for row in rows("critiques.jsonl")} & {f"Sing {number}." for number in range(30)}
+
+    def test_a_revision_of_an_earlier_run_does_not_hide_the_gold_facts_of_its_prompt(self, tales):
+        again = [{**record, "id": f"{record['id']}-revision", "gold": None} for record in tales]
+        write_validated(Path("data/validated"), instructions={"train": [*tales, *again]})
+        settings = params(feedback={**SETTINGS, **self.switched_on()})
+        assert all(record["gold"] for record in feedback.chosen_records(settings.feedback, 7))
+
+    def test_prompts_without_gold_facts_suffice_where_it_judges(self, tales):
+        bare = [{**record, "gold": None} for record in tales]
+        write_validated(Path("data/validated"), instructions={"train": bare})
+        report = run(**self.switched_on(share=0.1))
+        assert {row["kind"] for row in rows("rankings.jsonl")} == {"constitution"}
+        assert (report.mean_gold, report.best_reachable_accuracy) == (None, None)
+        assert report.constitution.num_rankings == report.num_sampled / 4 > 20
 
 
 def write_people(*lines):

@@ -180,3 +180,39 @@ def test_requests_cannot_be_accepted_when_the_log_keeps_no_text() -> None:
     said = fault(retraining__accept_requests=True)
     assert "retraining.accept_requests is true but serving.log.text is false" in said
     assert params.parse(changed(retraining__accept_requests=True, serving__log__text=True)).retraining.accept_requests
+
+
+ENDPOINT = {"base_url": "http://127.0.0.1:8000/v1", "model": "judge"}
+
+
+@pytest.mark.parametrize("who", ["judge", "writer"])
+def test_a_judge_or_writer_who_lacks_what_it_asks_is_refused_with_both_keys(who: str) -> None:
+    said = fault(**{f"feedback__constitution__{who}": "endpoint"})
+    assert f"feedback.constitution.{who} is endpoint but feedback.constitution.endpoint is null" in said
+    complete = {f"feedback__constitution__{who}": "endpoint", "feedback__constitution__endpoint": ENDPOINT}
+    assert params.parse(changed(**complete)).feedback.constitution.endpoint.max_requests == 1000  # type: ignore[union-attr]
+    said = fault(feedback__constitution__judge="reward_model")
+    assert "judge is reward_model but feedback.constitution.reward_model is null" in said
+
+
+@pytest.mark.parametrize("path", ["models/reward", "./models/reward/"])
+def test_the_reward_model_that_learns_from_the_judge_is_not_the_judge(path: str) -> None:
+    said = fault(feedback__constitution__reward_model=path)
+    assert "a later stage makes of what this judge says" in said
+    assert "copy the folder, to models/judge for instance" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"base_url": "https://me:s3cr3t-Qx7@host/v1"},
+        {"base_url": "https://host/v1?key=s3cr3t-Qx7"},
+        {"base_url": "s3cr3t-Qx7"},
+        {"token_environment": "s3cr3t-Qx7"},
+        {"token_environment": "hf_s3cr3tQx7"},
+    ],
+)
+def test_a_secret_where_an_address_or_a_name_belongs_is_refused_and_not_shown(changes: dict[str, str]) -> None:
+    said = fault(feedback__constitution__endpoint=ENDPOINT | changes)
+    assert f"feedback.constitution.endpoint.{next(iter(changes))} must be" in said
+    assert "s3cr3t" not in said

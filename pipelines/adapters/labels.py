@@ -14,6 +14,9 @@ SUFFIXES = (".jsonl", ".csv")
 DELIMITERS = ",;\t"
 """Of which the first line of a table has most; spreadsheets in much of Europe write semicolons."""
 
+LONGEST_CELL = 100_000_000
+"""Characters; the library's own limit, 131,072, is below a long prompt with its context."""
+
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any] | None] | Reject]:
     """Each label with the number of its line, as a line of the schema that is not yet checked; None: not labelled yet.
@@ -56,6 +59,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None] | Reject]:
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, with the number of their first line."""
+    csv.field_size_limit(LONGEST_CELL)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()

@@ -53,7 +53,7 @@ def initial(name: str, key: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise DataError(
             f"{key} is {name!r}: neither a folder here nor a model that the hub gives ({type(error).__name__}:"
-            f" {str(error).splitlines()[0]}). Correct {key} in params.yaml, or null for our own."
+            f" {str(error).splitlines()[0]}). Correct {key} in params.yaml, or set it to null."
         ) from None
 
 

@@ -44,6 +44,11 @@ def test_a_cell_may_hold_several_lines_and_rows_are_told_by_the_line_they_begin_
     assert found[2] == (5, LINE | {"responses": ["la", ""]})
 
 
+def test_a_cell_may_be_as_long_as_a_document(tmp_path):
+    prompt = "Sing. " * 50_000
+    assert read(tmp_path / "a.csv", f"{HEADER}\n{prompt},la,no,ann\n") == [(2, LINE | {"prompt": prompt})]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

@@ -175,7 +175,7 @@ def table(root: Path, stage: str, header: list[str], rows: list[list[Any]]) -> N
 
 def checkout(root: Path) -> Path:
     """Put what DVC needs to read the real graph into `root`."""
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+    for name in ("dvc.yaml", "params.yaml", "constitution.yaml", ".dvcignore", ".gitignore"):
         shutil.copy2(ROOT / name, root / name)
     shutil.copytree(ROOT / "pipelines", root / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc").mkdir()

@@ -68,6 +68,7 @@ def sample(root: Path, num: int = 3, num_responses: int = 4) -> None:
         for name, kind in (("annotator-1", "simulated"), ("annotator-2", "simulated"), ("ann", "human"))
     ]  # fmt: skip
     rows.append({**rows[-1], "prompt": "From elsewhere.", "kind": "simulated"})
+    rows.append({**rows[-1], "prompt": "By others' rules.", "kind": "constitution", "task": None})
     (root / "data/preferences").mkdir(parents=True)
     files.write_jsonl(root / labelling.RANKINGS, rows)
 
@@ -278,3 +279,11 @@ def test_the_commands_say_what_came_in_what_was_left_out_and_why(tmp_path: Path)
     (root / "bad.jsonl").write_text("[/red]\n")
     bad = toy.moteur(root, "feedback", "import", "bad.jsonl")
     assert (bad.returncode, "bad.jsonl:1: not JSON" in bad.stderr) == (3, True)
+
+
+def test_what_only_a_constitution_ranked_can_be_labelled_too(tmp_path: Path) -> None:
+    row = {"prompt": "Sing.", "responses": ["la", "no"], "gold": None, "kind": "constitution", "task": "song"}
+    (tmp_path / "data/preferences").mkdir(parents=True)
+    files.write_jsonl(tmp_path / labelling.RANKINGS, [row])
+    (item,) = labelling.sampled(tmp_path, seed=1)
+    assert (item.prompt, item.responses, item.task) == ("Sing.", ("la", "no"), "song")

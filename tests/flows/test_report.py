@@ -198,3 +198,9 @@ def test_a_plan_without_a_past_measures_the_machine(workspace: Path) -> None:
 )
 def test_durations_read_well(value: float, text: str) -> None:
     assert figures.duration(value) == text
+
+
+def test_the_agreement_of_a_constitution_is_told_where_there_is_one() -> None:
+    told = {"constitution": {"agreement": {"human": {"accuracy": 0.7126}, "simulated": {"accuracy": 0.5}}}}
+    assert figures.sentence("feedback", told) == "constitution agrees 0.713 (human), 0.500 (simulated)"
+    assert figures.sentence("feedback", {"constitution": None}) == ""

@@ -1,6 +1,11 @@
 """Do annotators agree beyond chance?"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from pipelines.core.judging.intervals import cluster_bootstrap
+from pipelines.core.learning.preferences import Rank, Ranking, positions, worse
 
 
 def krippendorff_alpha(labels: Iterable[tuple[str, str, float]]) -> float | None:
@@ -43,3 +48,55 @@ def _units(pairs: Iterable[tuple[float, float]]) -> Iterator[tuple[str, str, flo
     for number, (own, other) in enumerate(pairs):
         yield "own", f"{number:09}", own
         yield "other", f"{number:09}", other
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairwiseAgreement:
+    """How far one judge agrees with others who ranked the same responses."""
+
+    num_prompts: int
+    """Ranked by both."""
+    num_pairs: int
+    """In them, of which one of the others prefers one response."""
+    alpha: float | None
+    """Krippendorff's alpha (interval metric) over the places that both gave the same response."""
+    accuracy: float | None
+    """Share of the pairs in which the judge prefers the same response; a tie of the judge counts half."""
+    accuracy_low: float | None
+    accuracy_high: float | None
+    """Ends of the 95 % interval, drawn by prompts; None with fewer than two."""
+
+
+def pairwise_agreement(judge: Iterable[Ranking], others: Iterable[Ranking], *, seed: int) -> PairwiseAgreement:
+    """Agreement of one judge's rankings with those of others of the same responses to the same prompts."""
+    ours = {_responses(ranking): ranking for ranking in judge}
+    met = [(_ordered_as(theirs, own), theirs) for theirs in others if (own := ours.get(_responses(theirs)))]
+    hits = [(hit, theirs.prompt) for own, theirs in met for hit in _hits(own.ranks, theirs.ranks)]
+    values, prompts = [hit for hit, _ in hits], [prompt for _, prompt in hits]
+    interval = cluster_bootstrap(values, prompts, seed=seed) if len(set(prompts)) > 1 else None
+    places = [place for own, theirs in met for place in zip(positions(own), positions(theirs), strict=True)]
+    return PairwiseAgreement(
+        num_prompts=len({theirs.prompt for _, theirs in met}),
+        num_pairs=len(hits),
+        alpha=krippendorff_alpha(_units(places)),
+        accuracy=sum(values) / len(values) if values else None,
+        accuracy_low=interval.low if interval else None,
+        accuracy_high=interval.high if interval else None,
+    )
+
+
+def _responses(ranking: Ranking) -> tuple[str, frozenset[str]]:
+    return ranking.prompt, frozenset(ranking.responses)
+
+
+def _ordered_as(example: Ranking, ranking: Ranking) -> Ranking:
+    """Whoever ranked may have seen the same responses in another order."""
+    rank = dict(zip(ranking.responses, ranking.ranks, strict=True))
+    return replace(ranking, responses=example.responses, ranks=tuple(rank[text] for text in example.responses))
+
+
+def _hits(own: Sequence[Rank], theirs: Sequence[Rank]) -> Iterator[float]:
+    for first, second in combinations(range(len(own)), 2):
+        for better, other in ((first, second), (second, first)):
+            if worse(theirs[other], theirs[better]):
+                yield 0.5 + 0.5 * (worse(own[other], own[better]) - worse(own[better], own[other]))

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from pipelines.core.judging.agreement import agreement_with_others, krippendorff_alpha
+from pipelines.core.judging.agreement import agreement_with_others, krippendorff_alpha, pairwise_agreement
+from pipelines.core.learning.preferences import Ranking
 
 RELIABILITY = {
     "A": [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
@@ -75,3 +76,51 @@ class TestWithOthers:
         found = agreement_with_others(given)
         assert list(agreement_with_others(shuffled)) == list(found) == list("ABCD")
         assert agreement_with_others(shuffled) == pytest.approx(found)
+
+
+def ranking(annotator, prompt, responses, ranks, kind="simulated"):
+    return Ranking(
+        id=f"{annotator} {prompt}",
+        prompt=prompt,
+        responses=tuple(responses),
+        ranks=tuple(ranks),
+        annotator=annotator,
+        kind=kind,
+    )
+
+
+class TestPairwiseAgreement:
+    def test_hits_misses_and_half_hits_are_counted_over_the_pairs_that_others_order(self):
+        judge = [ranking("judge", "one", "abc", [1, 2, 3]), ranking("judge", "two", "de", [1, 1])]
+        others = [
+            ranking("ann", "one", "abc", [1, 3, 2]),  # a>b and a>c right, c>b wrong
+            ranking("ben", "two", "de", [1, None]),  # a tie of the judge
+            ranking("ben", "one", "abc", [1, 1, 1]),  # says nothing
+            ranking("ben", "three", "fg", [1, 2]),  # not the judge's
+        ]
+        found = pairwise_agreement(judge, others, seed=0)
+        assert (found.num_prompts, found.num_pairs, found.accuracy) == (2, 4, 2.5 / 4)
+        assert found.accuracy_low == 0.5
+        assert found.accuracy_high == pytest.approx(2 / 3)
+
+    def test_the_order_in_which_somebody_saw_the_responses_does_not_matter(self):
+        judge = [ranking("judge", f"{n}", "abc", [1, 2, 3]) for n in range(3)]
+        others = [ranking("ann", f"{n}", "cab", [3, 1, 2]) for n in range(3)]
+        found = pairwise_agreement(judge, others, seed=0)
+        assert (found.accuracy, found.alpha, found.accuracy_low) == (1.0, 1.0, 1.0)
+
+    def test_alpha_is_that_of_the_places_of_two_coders(self):
+        judge = [ranking("judge", "one", "abcd", [1, 2, 3, 4])]
+        others = [ranking("ann", "one", "abcd", [2, 1, 3, 4])]
+        places = {"judge": [0, 1 / 3, 2 / 3, 1], "ann": [1 / 3, 0, 2 / 3, 1]}
+        found = pairwise_agreement(judge, others, seed=0)
+        assert found.alpha == pytest.approx(krippendorff_alpha(labels_of(places)))
+        assert (found.accuracy, found.accuracy_low) == (pytest.approx(5 / 6), None)
+
+    def test_nothing_in_common_is_no_agreement_at_all(self):
+        found = pairwise_agreement([ranking("judge", "one", "ab", [1, 2])], [], seed=0)
+        assert (found.num_prompts, found.num_pairs, found.alpha, found.accuracy) == (0, 0, None, None)
+
+
+def labels_of(places):
+    return [(coder, f"{unit}", value) for coder, values in places.items() for unit, value in enumerate(values)]
