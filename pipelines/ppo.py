@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pipelines import stage
 from pipelines.adapters import datasets, device, files, models, reward_functions
 from pipelines.adapters.checkpoints import Checkpoints
+from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging.intervals import Interval, paired_bootstrap
-from pipelines.core.learning import attention, decoding, limits, preferences, rewards, rollouts
+from pipelines.core.learning import actors, attention, decoding, limits, preferences, rewards, rollouts
+from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.policy_optimisation import Learner, Step
 from pipelines.core.learning.reward_mixture import RewardMixture
@@ -73,6 +75,8 @@ class PpoReport:
     unseen_prompt_share: float
     """Share of the evaluation prompts that were not trained on."""
     num_tokens: int
+    new_value_head: str | None
+    """Why the value model began as the instruction model with a new head; None: it began as the reward model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,22 +98,27 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     target = device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     policy = models.load_causal(Artifact.SFT.path).to(target)
-    reference = models.load_causal(Artifact.SFT.path).to(target)
     reward_model = models.load_reward(Artifact.REWARD.path).to(target)
-    attention.use_fastest(reward_model, device=target, context=policy.config.max_position_embeddings)
-    room = policy.config.max_position_embeddings - settings.max_new_tokens
+    reward_tokenizer = models.load_tokenizer(Artifact.REWARD.path)
+    attention.use_fastest(reward_model, device=target, context=decoding.longest(reward_model))
+    room = decoding.longest(policy) - settings.max_new_tokens
     train = load_task("train", params, tokenizer, room)
     held_out = drawn(
         unseen(load_task("valid", params, tokenizer, room), train), settings.evaluation_prompts, params.seed
     )
+    cast = actors.actors(
+        policy, reward_model, tokenizer=tokenizer, reward_tokenizer=reward_tokenizer, settings=settings
+    )
     learner = Learner(
         policy=policy,
-        reference=reference,
-        value_model=models.load_reward(Artifact.REWARD.path).to(target),
+        reference=cast.reference,
+        value_model=cast.value_model,
+        value_scale=cast.value_scale,
         tokenizer=tokenizer,
         prompts=train.prompts,
+        text=_text(train, params),
         reward=RewardMixture(
-            model=partial(rewards.score, reward_model, tokenizer),
+            model=partial(rewards.score, reward_model, reward_tokenizer),
             model_weight=settings.reward_model_weight,
             functions=functions,
         ),
@@ -119,7 +128,7 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     )
     compare = partial(
         rollouts.measure,
-        reference=reference,
+        reference=cast.reference,
         tokenizer=tokenizer,
         prompts=held_out.prompts,
         score=learner.reward,
@@ -127,17 +136,35 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         temperature=settings.temperature,
         seed=params.seed,
     )
-    before = compare(reference)
+    before = compare(cast.reference)
     _refuse_dead_reward(before.rewards, "The reward model" if not functions else "The mixture of rewards")
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
     inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
+    inputs += [Artifact.TOKENS.path] if learner.text else []
     with Checkpoints.opened("ppo", sections, inputs) as store:
         steps = _learn(learner, store, params, tracker)
         after = _within_limits(learner, compare, before)
         files.write_csv(Artifact.PPO_CURVE.path, CURVE, [[getattr(step, name) for name in CURVE] for step in steps])
-        models.save(policy, tokenizer, Artifact.POLICY.path)
+        models.save(cast.merged(), tokenizer, Artifact.POLICY.path)
         store.discard()
-    return _report(before, after, train, held_out, steps, stopped=learner.stopped, seed=params.seed)
+    stopped = learner.stopped
+    return _report(before, after, train, held_out, steps, stopped=stopped, new_head=cast.new_head, seed=params.seed)
+
+
+def _text(train: Task, params: Params) -> Packed | None:
+    """Pretraining text for each update: a row for each response, as long as the longest of these with its prompt."""
+    if params.ppo.ptx_coefficient == 0:
+        return None
+    store = TokenStore.open(Artifact.TOKENS.path)
+    context = max(len(prompt.ids) for prompt in train.prompts) + params.ppo.max_new_tokens
+    packed = Packed(store.split("train"), context, params.ppo.minibatch_size, params.seed, separator=store.eos)
+    if packed.steps_per_epoch == 0:
+        raise DataError(
+            f"ppo.ptx_coefficient asks for pretraining text, but there are {len(packed.row):,} tokens and one update"
+            f" needs {packed.smallest_row:,}: set it to 0 or lower ppo.minibatch_size in params.yaml, or give more text"
+            " (ingestion.corpus.train)."
+        )
+    return packed
 
 
 def _refuse_dead_reward(rewards: Sequence[float], giver: str) -> None:
@@ -207,7 +234,7 @@ def _learn(learner: Learner, store: Checkpoints, params: Params, tracker: Tracke
             bar.advance(found.step)
         for step in learner.steps(start=len(steps)):
             steps.append(step)
-            tracker.log(asdict(step), step.iteration)
+            tracker.log({name: value for name, value in asdict(step).items() if value is not None}, step.iteration)
             bar.advance(1, reward=step.reward, kl=step.kl, length=step.length)
             if stage.preempted() or step.iteration % settings.checkpoint_every == 0:
                 tensors, values = learner.state()
@@ -222,7 +249,7 @@ def _learn(learner: Learner, store: Checkpoints, params: Params, tracker: Tracke
         flops=float(forward + backward) * learner.policy.num_parameters() * tokens,
         tokens=tokens,
         objective="reward less KL penalty (PPO)",
-        customisation="all weights, with a value model beside",
+        customisation=f"{settings.method}, with a value model beside",
     )
     return steps
 
@@ -248,6 +275,7 @@ def _report(
     steps: Sequence[Step],
     *,
     stopped: Stop | None,
+    new_head: str | None,
     seed: int,
 ) -> PpoReport:
     clusters = [prompt.text for prompt in held_out.prompts]
@@ -281,6 +309,7 @@ def _report(
         num_evaluation_prompts=len(set(clusters)),
         unseen_prompt_share=fmean(text not in trained_on for text in clusters),
         num_tokens=sum(step.tokens for step in steps),
+        new_value_head=new_head,
     )
 
 
