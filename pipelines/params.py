@@ -424,8 +424,8 @@ class Ppo(Section):
     def _repeats_its_probabilities(self) -> Self:
         if self.lora.dropout > 0:
             raise ValueError(
-                f"ppo.lora.dropout is {self.lora.dropout}, but an update compares its probabilities with those of the"
-                " rollout: with dropout they differ before anything is learnt. Set it to 0"
+                f"ppo.lora.dropout is {self.lora.dropout}, but learning compares chances with those of the rollout:"
+                " with dropout they differ before anything is learnt. Make it 0"
             )
         return self
 

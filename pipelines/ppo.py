@@ -160,8 +160,8 @@ def _text(train: Task, params: Params) -> Packed | None:
     packed = Packed(store.split("train"), context, params.ppo.minibatch_size, params.seed, separator=store.eos)
     if packed.steps_per_epoch == 0:
         raise DataError(
-            f"ppo.ptx_coefficient asks for pretraining text, but there are {len(packed.row):,} tokens and one update"
-            f" needs {packed.smallest_row:,}: set it to 0 or lower ppo.minibatch_size in params.yaml, or give more text"
+            f"With ppo.ptx_coefficient one step reads {packed.smallest_row:,} tokens of pretraining text, but there are"
+            f" {len(packed.row):,}: lower ppo.minibatch_size in params.yaml, make the first 0, or give more text"
             " (ingestion.corpus.train)."
         )
     return packed

@@ -16,8 +16,8 @@ NAME = "causal_matmul"
 LONGEST = 512
 """Beyond so many positions the fused attention is used."""
 PLAIN = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
-"""Types of model whose attention is causal softmax over scaled products and nothing besides: no bias by distance (ALiBi),
-no cap on the scores, no sinks, no looking ahead."""
+"""Types of model whose attention is causal softmax over scaled products and nothing besides: no bias by distance (as
+ALiBi), no cap on the scores, no sinks, no looking ahead."""
 
 
 def use_fastest(model: Any, *, device: "torch.device", context: int) -> None:

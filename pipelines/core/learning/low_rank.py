@@ -55,7 +55,8 @@ class AdapterOff:
     @property
     def device(self) -> "torch.device":
         """Where the weights are."""
-        return self._model.device
+        where: torch.device = self._model.device
+        return where
 
     def set_attn_implementation(self, name: str) -> None:
         """Of the model, hence with its adapters, too."""

@@ -11,7 +11,8 @@ reference r (the instruction model), the score R of the whole response, and the 
 
 Sources: Schulman et al. 2017, arXiv:1707.06347 (clipped objective); Schulman et al. 2015, arXiv:1506.02438
 (advantages); Stiennon et al. 2020, arXiv:2009.01325 (score at the end, penalty per token, value model of its own that
-starts as the reward model); Ouyang et al. 2022, arXiv:2203.02155, equation 2 (pretraining text: PPO-ptx); Huang et al. 2024, arXiv:2403.17031 (penalty for no end token, whitening, no dropout).
+starts as the reward model); Ouyang et al. 2022, arXiv:2203.02155, equation 2 (pretraining text, there gamma); Huang et
+al. 2024, arXiv:2403.17031 (penalty for no end token, whitening, no dropout).
 The rewards are whitened with the mean and deviation of the first rollout and keep that scale: with a new one for each
 rollout the weight of the KL penalty would change along the way. That weight is fixed, or steered to a target
 (Ziegler et al. 2019, arXiv:1909.08593).
@@ -138,7 +139,7 @@ class Learner:
     scale: tuple[float, float] | None = None
     """Mean and deviation of the rewards of the first rollout."""
     value_scale: tuple[float, float] | None = None
-    """The same of what the reward model alone gives, which is what the value model knows at first if it starts as that."""
+    """The same of what the reward model alone gives, which a value model that starts as a copy of it knows at first."""
     first_length: float = math.nan
     """Mean tokens of a response of the first rollout."""
     good: "dict[str, Tensor]" = field(default_factory=dict)
@@ -284,9 +285,9 @@ class Learner:
         whole = len(rollout.said.mask_BN)
         updates = settings.epochs * math.ceil(whole / settings.minibatch_size)
         for _ in range(settings.epochs):
-            for rows_b in torch.from_numpy(draw.permutation(whole)).split(settings.minibatch_size):
+            for rows_b in _cut(torch.from_numpy(draw.permutation(whole)), settings.minibatch_size):
                 tokens = rollout.said.mask_BN[rows_b].sum()
-                for part_b in rows_b.split(self._microbatch):
+                for part_b in _cut(rows_b, self._microbatch):
                     part = rollout.rows(part_b)
                     share = part.said.mask_BN.sum() / tokens
                     losses, ratio_BN = self._losses(part)
@@ -322,7 +323,7 @@ class Learner:
         """Add the gradient of the loss on pretraining text to the policy's; return that loss, before its weight."""
         loss, rows = 0.0, len(text.inputs_BT)
         for start in range(0, rows, self._microbatch):
-            part = Batch(*(None if whole is None else whole[start : start + self._microbatch] for whole in text))
+            part = text.rows(slice(start, start + self._microbatch))
             here = training.next_token_loss(self.policy, part, device=self.policy.device, precision=self.precision)
             here = here * (len(part.inputs_BT) / rows)
             (self.settings.ptx_coefficient * here).backward()  # type: ignore[no-untyped-call]
@@ -344,7 +345,7 @@ class Learner:
 
         parts: list[tuple[Tensor, ...]] = []
         with torch.no_grad(), self._autocast():
-            for rows_b in torch.arange(len(said.mask_BN)).split(self._microbatch):
+            for rows_b in _cut(torch.arange(len(said.mask_BN)), self._microbatch):
                 part = said.rows(rows_b)
                 ours_bN, entropy_bN = log_probs_and_entropies(self.policy, part, self.settings.temperature)
                 theirs_bN = token_log_probs(self.reference, part, self.settings.temperature)
@@ -395,6 +396,11 @@ class Learner:
         self.good = training.part(tensors, "good")
         self.scale, self.value_scale = tuple(values["scale"]), tuple(values["value_scale"])
         self.first_length, self.kl_coefficient = values["first_length"], values["kl_coefficient"]
+
+
+def _cut(rows_B: "Tensor", size: int) -> "Iterator[Tensor]":
+    for start in range(0, len(rows_B), size):
+        yield rows_B[start : start + size]
 
 
 def _trained(model: "PreTrainedModel") -> "list[Tensor]":
