@@ -217,7 +217,8 @@ def _compared(examiner: Examiner, loaded: Mapping[str, "PreTrainedModel"], param
     texts = {name: [response.text for response in responses] for name, responses in said.items()}
     prompts = [user_text(record.get("context", ""), record["prompt"]) for record in records]
     judge = models.load_reward(Artifact.REWARD.path).to(loaded["policy"].device)
-    reward = {name: rewards.score(judge, examiner.tokenizer, prompts, each) for name, each in texts.items()}
+    reads = models.load_tokenizer(Artifact.REWARD.path)
+    reward = {name: rewards.score(judge, reads, prompts, each) for name, each in texts.items()}
     gold = {name: _gold_scores(records, each) for name, each in texts.items()}
     return {
         "win_rate_by_reward": win_rate(reward["policy"], reward["sft"], seed=params.seed),

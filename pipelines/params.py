@@ -428,8 +428,15 @@ class Ppo(Section):
     """Prompts a rollout."""
     epochs: Positive
     """Passes over one rollout."""
+    method: Literal["full", "lora"]
+    """Which weights are trained. With `lora` the policy without its adapter is the instruction model that divergence is
+    measured from, so that its weights are held once, and checkpoints hold the adapters alone."""
+    lora: Lora
+    """Settings of the method `lora`; without dropout."""
     minibatch_size: Positive
     """Responses an optimiser step."""
+    microbatch_size: Positive | None
+    """Responses that are in memory at once: gradients are added up over a minibatch. None: the whole minibatch."""
     learning_rate: Rate
     """Of the policy."""
     value_learning_rate: Rate
@@ -440,6 +447,9 @@ class Ppo(Section):
     """Clipping range of the value estimate."""
     gradient_clip: Rate
     """Largest norm of the gradient."""
+    ptx_coefficient: Annotated[float, Field(ge=0)]
+    """Weight of the loss on pretraining text, nats a token, in every update of the policy (Ouyang et al. 2022,
+    arXiv:2203.02155, equation 2), against forgetting. 0: no text is read."""
     kl_coefficient: Annotated[float, Field(ge=0)]
     """Weight of the per-token KL penalty against the SFT model, in whitened rewards per nat."""
     kl_target: Rate | None
@@ -495,6 +505,15 @@ class Ppo(Section):
             raise ValueError(
                 f"ppo.kl_horizon is {self.kl_horizon} but an iteration has ppo.prompts_per_iteration ="
                 f" {self.prompts_per_iteration} responses: raise the first at least to the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _repeats_its_probabilities(self) -> Self:
+        if self.lora.dropout > 0:
+            raise ValueError(
+                f"ppo.lora.dropout is {self.lora.dropout}, but learning compares chances with those of the rollout:"
+                " with dropout they differ before anything is learnt. Make it 0"
             )
         return self
 

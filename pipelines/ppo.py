@@ -4,21 +4,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from pipelines import stage
 from pipelines.adapters import device, files, models, prompts, reward_functions
 from pipelines.adapters.checkpoints import Checkpoints
+from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging.intervals import Interval, paired_bootstrap
 from pipelines.core.judging.overoptimization import Law, Point
-from pipelines.core.learning import attention, kl_axis, limits, rewards, training
+from pipelines.core.learning import actors, attention, decoding, kl_axis, limits, rewards, training
+from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.kl_axis import Examined, HeldOut, Task
 from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.policy_optimisation import Learner, Step
 from pipelines.core.learning.reward_mixture import RewardMixture
-from pipelines.errors import Preempted, TrainingError
+from pipelines.core.learning.rollouts import Score
+from pipelines.errors import DataError, Preempted, TrainingError
 from pipelines.params import Params
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 CURVE = (
     *("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished"),
@@ -82,6 +90,8 @@ class PpoReport:
     unseen_prompt_share: float
     """Share of the evaluation prompts that were not trained on."""
     num_tokens: int
+    new_value_head: str | None
+    """Why the value model began as the instruction model with a new head; None: it began as the reward model."""
 
 
 def main(params: Params, tracker: Tracker) -> PpoReport:
@@ -91,43 +101,47 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     target = device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     policy = models.load_causal(Artifact.SFT.path).to(target)
-    reference = models.load_causal(Artifact.SFT.path).to(target)
-    context = policy.config.max_position_embeddings
-    room = {"context": context, "new_tokens": settings.max_new_tokens}
+    room = {"context": decoding.longest(policy), "new_tokens": settings.max_new_tokens}
     train = prompts.load("train", tokenizer, tasks=params.feedback.tasks, **room)
     valid = prompts.unseen(prompts.load("valid", tokenizer, tasks=params.feedback.tasks, **room), train)
-
-    def reward(folder: Artifact) -> RewardMixture:
-        model = models.load_reward(folder.path).to(target)
-        attention.use_fastest(model, device=target, context=context)
-        score = partial(rewards.score, model, tokenizer)
-        return RewardMixture(model=score, model_weight=settings.reward_model_weight, functions=functions)
-
+    reward_model, score = _scorer(Artifact.REWARD, target)
+    _, held_out_score = _scorer(Artifact.HELD_OUT_REWARD, target)
+    mixture = partial(RewardMixture, model_weight=settings.reward_model_weight, functions=functions)
+    cast = actors.actors(
+        policy,
+        reward_model,
+        tokenizer=tokenizer,
+        reward_tokenizer=models.load_tokenizer(Artifact.REWARD.path),
+        settings=settings,
+    )
     learner = Learner(
         policy=policy,
-        reference=reference,
-        value_model=models.load_reward(Artifact.REWARD.path).to(target),
+        reference=cast.reference,
+        value_model=cast.value_model,
+        value_scale=cast.value_scale,
         tokenizer=tokenizer,
         prompts=train.prompts,
-        reward=reward(Artifact.REWARD),
+        text=_text(train, params),
+        reward=mixture(model=score),
         settings=settings,
         seed=params.seed,
         precision=device.precision("auto"),
     )
     held_out = HeldOut(
         task=prompts.drawn(valid, settings.evaluation_prompts, params.seed),
-        reference=reference,
+        reference=cast.reference,
         tokenizer=tokenizer,
         reward=learner.reward,
-        held_out_reward=reward(Artifact.HELD_OUT_REWARD),
+        held_out_reward=mixture(model=held_out_score),
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
         seed=params.seed,
     )
-    start = held_out.examine(reference, 0)
+    start = held_out.examine(cast.reference, 0)
     _refuse_dead_reward(start.said.rewards, "The reward model" if not functions else "The mixture of rewards")
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
     inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
+    inputs += [Artifact.TOKENS.path] if learner.text else []
     with Checkpoints.opened("ppo", sections, inputs) as store:
         steps, axis = _learn(learner, store, held_out, params, tracker)
         last = _within_limits(learner, held_out, start, len(steps))
@@ -136,9 +150,33 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         _take(chosen, learner, store, last=last)
         files.write_csv(Artifact.PPO_CURVE.path, CURVE, [[getattr(step, name) for name in CURVE] for step in steps])
         files.write_csv(Artifact.PPO_AXIS.path, AXIS, [[getattr(each.point, name) for name in AXIS] for each in axis])
-        models.save(policy, tokenizer, Artifact.POLICY.path)
+        models.save(cast.merged(), tokenizer, Artifact.POLICY.path)
         store.discard()
-    return _report(axis, chosen, train, held_out.task, steps, stopped=learner.stopped, seed=params.seed)
+    stopped = learner.stopped
+    return _report(axis, chosen, train, held_out.task, steps, stopped=stopped, new_head=cast.new_head, seed=params.seed)
+
+
+def _scorer(folder: Artifact, target: "torch.device") -> tuple["PreTrainedModel", Score]:
+    """A reward model, and what gives its rewards; it reads with its own tokenizer."""
+    model = models.load_reward(folder.path).to(target)
+    attention.use_fastest(model, device=target, context=decoding.longest(model))
+    return model, partial(rewards.score, model, models.load_tokenizer(folder.path))
+
+
+def _text(train: Task, params: Params) -> Packed | None:
+    """Pretraining text for each update: a row for each response, as long as the longest of these with its prompt."""
+    if params.ppo.ptx_coefficient == 0:
+        return None
+    store = TokenStore.open(Artifact.TOKENS.path)
+    context = max(len(prompt.ids) for prompt in train.prompts) + params.ppo.max_new_tokens
+    packed = Packed(store.split("train"), context, params.ppo.minibatch_size, params.seed, separator=store.eos)
+    if packed.steps_per_epoch == 0:
+        raise DataError(
+            f"With ppo.ptx_coefficient one step reads {packed.smallest_row:,} tokens of pretraining text, but there are"
+            f" {len(packed.row):,}: lower ppo.minibatch_size in params.yaml, make the first 0, or give more text"
+            " (ingestion.corpus.train)."
+        )
+    return packed
 
 
 def _refuse_dead_reward(rewards: Sequence[float], giver: str) -> None:
@@ -159,8 +197,9 @@ def _learn(
     A measured policy is pinned; a checkpoint is left every few iterations and when asked to stop.
     """
     settings = params.ppo
-    pins = (settings.iterations - 1) // settings.measure_every
-    store.require_space(learner.state_bytes, pins * 4 * learner.policy.num_parameters())
+    pins = 1 + (settings.iterations - 1) // settings.measure_every
+    store.require_space(learner.state_bytes, pins * learner.policy_bytes)
+    store.pin(0, training.trained_weights(learner.policy), {})
     steps: list[Step] = []
     axis: list[Examined] = []
     with tracker.progress("optimising", settings.iterations, "iterations") as bar:
@@ -171,11 +210,11 @@ def _learn(
             bar.advance(found.step)
         for step in learner.steps(start=len(steps)):
             steps.append(step)
-            tracker.log(asdict(step), step.iteration)
+            tracker.log({name: value for name, value in asdict(step).items() if value is not None}, step.iteration)
             bar.advance(1, reward=step.reward, kl=step.kl, length=step.length)
             if step.iteration % settings.measure_every == 0 and step.iteration < settings.iterations:
                 axis.append(held_out.examine(learner.policy, step.iteration))
-                store.pin(step.iteration, training.weights_of(learner.policy), axis[-1].values())
+                store.pin(step.iteration, training.trained_weights(learner.policy), axis[-1].values())
             if stage.preempted() or step.iteration % settings.checkpoint_every == 0:
                 tensors, values = learner.state()
                 done = {"steps": [asdict(one) for one in steps], "measured": [each.updates for each in axis]}
@@ -190,7 +229,7 @@ def _learn(
         flops=float(forward + backward) * learner.policy.num_parameters() * tokens,
         tokens=tokens,
         objective="reward less KL penalty (PPO)",
-        customisation="all weights, with a value model beside",
+        customisation=f"{settings.method}, with a value model beside",
     )
     return steps, axis
 
@@ -210,9 +249,7 @@ def _within_limits(learner: Learner, held_out: HeldOut, start: Examined, updates
 
 def _take(chosen: Examined, learner: Learner, store: Checkpoints, *, last: Examined) -> None:
     """Give the policy the weights of the chosen one."""
-    if chosen.updates == 0:
-        learner.policy.load_state_dict(learner.reference.state_dict())
-    elif chosen is not last:
+    if chosen is not last:
         training.load_weights(learner.policy, store.pinned(chosen.updates).tensors)
 
 
@@ -224,6 +261,7 @@ def _report(
     steps: Sequence[Step],
     *,
     stopped: Stop | None,
+    new_head: str | None,
     seed: int,
 ) -> PpoReport:
     start, before, after = axis[0], axis[0].said, chosen.said
@@ -267,6 +305,7 @@ def _report(
         num_evaluation_prompts=len(set(clusters)),
         unseen_prompt_share=fmean(text not in trained_on for text in clusters),
         num_tokens=sum(step.tokens for step in steps),
+        new_value_head=new_head,
     )
 
 

@@ -15,14 +15,22 @@ if TYPE_CHECKING:
 NAME = "causal_matmul"
 LONGEST = 512
 """Beyond so many positions the fused attention is used."""
+PLAIN = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
+"""Types of model whose attention is causal softmax over scaled products and nothing besides: no bias by distance (as
+ALiBi), no cap on the scores, no sinks, no looking ahead."""
 
 
 def use_fastest(model: Any, *, device: "torch.device", context: int) -> None:
     """Choose the attention of a model whose every position sees all before it, for training without left padding.
 
+    Models that are not `PLAIN`, or look back over a window shorter than `context`, keep the one they have.
     Set it back with `model.set_attn_implementation("sdpa")` before decoding.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
+
+    window = getattr(model.config, "sliding_window", None)
+    if model.config.model_type not in PLAIN or (window is not None and window < context):
+        return
 
     AttentionInterface.register(NAME, causal_attention)
     AttentionMaskInterface.register(NAME, _mask)

@@ -35,6 +35,11 @@ class Batch(NamedTuple):
     """Position in its document of each token read; where they begin anew attention does not look back. None: one text a
     row."""
 
+    def rows(self, span: slice) -> "Batch":
+        """Some of the sequences."""
+        places_BT = None if self.positions_BT is None else self.positions_BT[span]
+        return Batch(self.inputs_BT[span], self.targets_BT[span], places_BT)
+
 
 def positions(ids_BT: "torch.Tensor", separator: int | None) -> "torch.Tensor":
     """Places (B, T) counted from the last `separator`, which is the first token of the document that it opens."""

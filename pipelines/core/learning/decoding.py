@@ -3,6 +3,7 @@
 Shapes: B prompts in a batch, R of them still running, T tokens of the longest prompt, N new tokens, V vocabulary.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,16 +33,22 @@ def chat_ids(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) 
     return ids
 
 
+def longest(model: "PreTrainedModel") -> int:
+    """Tokens of the longest text that a model reads; where its positions have no end, `sys.maxsize`."""
+    limit: int | None = getattr(model.config, "max_position_embeddings", None)
+    return sys.maxsize if limit is None else limit
+
+
 def left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:
     """Ids and attention mask, both (B, T), padded on the left."""
     import torch
 
-    longest = max(map(len, prompts))
-    ids_BT = torch.full((len(prompts), longest), pad, dtype=torch.long)
-    mask_BT = torch.zeros((len(prompts), longest), dtype=torch.long)
+    width = max(map(len, prompts))
+    ids_BT = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask_BT = torch.zeros((len(prompts), width), dtype=torch.long)
     for row, prompt in enumerate(prompts):
-        ids_BT[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
-        mask_BT[row, longest - len(prompt) :] = 1
+        ids_BT[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+        mask_BT[row, width - len(prompt) :] = 1
     return ids_BT, mask_BT
 
 
@@ -70,7 +77,7 @@ def respond(
         torch.manual_seed(seed)
         for rows in _batches_by_length(prompts, batch_size):
             ids_BT, mask_BT = left_padded([prompts[row] for row in rows], tokenizer.pad_token_id)
-            limit = max(1, min(max_new_tokens, model.config.max_position_embeddings - ids_BT.shape[1]))
+            limit = max(1, min(max_new_tokens, longest(model) - ids_BT.shape[1]))
             inputs = (model, ids_BT.to(model.device), mask_BT.to(model.device), limit)
             if beams > 1:
                 answers = _beam_search(*inputs, beams, tokenizer.eos_token_id, tokenizer.pad_token_id)

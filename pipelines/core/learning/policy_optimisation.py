@@ -6,11 +6,13 @@ reference r (the instruction model), the score R of the whole response, and the 
     reward      R_n = -beta (log p(a_n) - log r(a_n)) + [n is the last token] R'     R' = (R - mean) / deviation
     advantage   A_n = sum_k (gamma lambda)^k (R_{n+k} + gamma V_{n+k+1} - V_{n+k})   V after the last token is 0
     policy      max(-A rho, -A clip(rho, 1 - e, 1 + e)),  rho = p(a_n) / p_old(a_n)
+    text        -log p(w_n), mean over the tokens of pretraining text, times ptx_coefficient; added to the policy's
     value       1/2 max((V - G)^2, (clip(V, V_old - e, V_old + e) - G)^2),  G = A + V_old
 
 Sources: Schulman et al. 2017, arXiv:1707.06347 (clipped objective); Schulman et al. 2015, arXiv:1506.02438
 (advantages); Stiennon et al. 2020, arXiv:2009.01325 (score at the end, penalty per token, value model of its own that
-starts as the reward model); Huang et al. 2024, arXiv:2403.17031 (penalty for no end token, whitening, no dropout).
+starts as the reward model); Ouyang et al. 2022, arXiv:2203.02155, equation 2 (pretraining text, there gamma); Huang et
+al. 2024, arXiv:2403.17031 (penalty for no end token, whitening, no dropout).
 The rewards are whitened with the mean and deviation of the first rollout and keep that scale: with a new one for each
 rollout the weight of the KL penalty would change along the way. That weight is fixed, or steered to a target
 (Ziegler et al. 2019, arXiv:1909.08593).
@@ -19,7 +21,7 @@ Shapes: B responses in a batch, N tokens of the longest response.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipelines.core.learning import attention, decoding, limits, training
+from pipelines.core.learning.batches import Batch
 from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.objectives import (
     advantages,
@@ -57,6 +60,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LOSSES = ("policy_loss", "value_loss", "ptx_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,8 @@ class Step:
     """Largest |ratio - 1| before the first update: rollout and update compute the same probabilities."""
     policy_loss: float
     value_loss: float
+    ptx_loss: float | None
+    """On pretraining text, nats a token; None where none is read."""
     tokens: int
     """Prompts and responses of the rollout."""
 
@@ -117,19 +124,22 @@ class Learner:
     """Models, optimisers and scale of one run; `steps` goes through it."""
 
     policy: "PreTrainedModel"
-    reference: "PreTrainedModel"
+    reference: Any
+    """What the policy began as: a model, or the policy with its adapter off."""
     value_model: "PreTrainedModel"
-    """Starts as a copy of the reward model."""
+    """A body with a scalar head, as `rewards.token_rewards` reads it."""
     tokenizer: "PreTrainedTokenizerBase"
     prompts: Sequence[Prompt]
     reward: RewardMixture
     settings: Ppo
     seed: int
     precision: "torch.dtype"
+    text: Callable[[int], Batch] | None = None
+    """Pretraining text for each update of the run, counted from 0."""
     scale: tuple[float, float] | None = None
     """Mean and deviation of the rewards of the first rollout."""
     value_scale: tuple[float, float] | None = None
-    """The same of what the reward model alone gives, which is what the value model knows at first."""
+    """The same of what the reward model alone gives, which a value model that starts as a copy of it knows at first."""
     first_length: float = math.nan
     """Mean tokens of a response of the first rollout."""
     good: "dict[str, Tensor]" = field(default_factory=dict)
@@ -148,8 +158,8 @@ class Learner:
             model.eval()
             attention.use_fastest(model, device=model.device, context=longest)
         adam = partial(torch.optim.Adam, eps=1e-5, betas=(0.9, 0.95))
-        self._policy_optimizer = adam(self.policy.parameters())
-        self._value_optimizer = adam(self.value_model.parameters())
+        self._policy_optimizer = adam(_trained(self.policy))
+        self._value_optimizer = adam(_trained(self.value_model))
 
     def steps(self, start: int = 0) -> Iterator[Step]:
         """Iterate from `start` (iterations done before), yielding after each.
@@ -168,9 +178,9 @@ class Learner:
             if self.good and (stop := self._passed(seen)):
                 self.go_back(stop, iteration - 1, seen)
                 return
-            self.good = training.weights_of(self.policy)
-            learnt = self.update(rollout, draw, rate=1 - iteration / settings.iterations)
-            if not math.isfinite(seen["kl"] + learnt["policy_loss"] + learnt["value_loss"]):
+            self.good = training.trained_weights(self.policy)
+            learnt = self.update(rollout, draw, iteration)
+            if not math.isfinite(seen["kl"] + sum(learnt[name] or 0.0 for name in LOSSES)):
                 self.go_back("not finite", iteration, seen | learnt)
                 return
             step = Step(iteration=iteration + 1, **seen, **learnt)
@@ -234,7 +244,8 @@ class Learner:
         finished = np.array([item.finished for item in responses])
         unfinished = settings.unfinished_penalty * ~finished
         if self.scale is None:
-            self.scale, self.value_scale = _mean_and_deviation(parts.total_B), _mean_and_deviation(parts.model_B)
+            self.scale = _mean_and_deviation(parts.total_B)
+            self.value_scale = self.value_scale or _mean_and_deviation(parts.model_B)
         scaled = (parts.total_B - self.scale[0]) / self.scale[1] - unfinished
         ours_BN, theirs_BN, values_BN, entropy_BN = self._look(said)
         length = float(said.mask_BN.sum(dim=1).mean())
@@ -261,61 +272,91 @@ class Learner:
         }
         return Rollout(said, ours_BN, values_BN, whitened(gains_BN, said.mask_BN), returns_BN), figures
 
-    def update(self, rollout: Rollout, draw: np.random.Generator, *, rate: float) -> dict[str, Any]:
-        """Several passes over the rollout in random minibatches, at `rate` times the learning rates."""
+    def update(self, rollout: Rollout, draw: np.random.Generator, iteration: int) -> dict[str, Any]:
+        """Several passes over the rollout in random minibatches, at learning rates that fall linearly to 0.
+
+        A minibatch is read in microbatches, each weighted by its share of the minibatch's tokens: the gradient is that
+        of the minibatch as a whole, however it is cut.
+        """
         import torch
 
         settings = self.settings
-        sums = dict.fromkeys(("clip_share", "policy_loss", "value_loss"), 0.0)
+        rate = 1 - iteration / settings.iterations
+        sums = dict.fromkeys(("clip_share", *LOSSES), 0.0)
         first_ratio, num_updates = None, 0
+        whole = len(rollout.said.mask_BN)
+        updates = settings.epochs * math.ceil(whole / settings.minibatch_size)
         for _ in range(settings.epochs):
-            for rows_b in self._minibatches(torch.from_numpy(draw.permutation(len(rollout.said.mask_BN)))):
-                said, old_BN, old_values_BN, gains_BN, returns_BN = rollout.rows(rows_b)
-                with self._autocast():
-                    log_probs_BN = token_log_probs(self.policy, said, settings.temperature)
-                    values_BN = self._values(said)
-                ratio_BN = (log_probs_BN - old_BN).exp()
-                losses = {
-                    "policy_loss": policy_loss(ratio_BN, gains_BN, said.mask_BN, settings.clip),
-                    "value_loss": value_loss(values_BN, old_values_BN, returns_BN, said.mask_BN, settings.value_clip),
-                }
-                outside_BN = ((ratio_BN.detach() - 1).abs() > settings.clip).float()
-                if first_ratio is None:
-                    first_ratio = float(((ratio_BN.detach() - 1) * said.mask_BN).abs().max())
-                self._descend(self._policy_optimizer, losses["policy_loss"], rate * settings.learning_rate)
-                self._descend(self._value_optimizer, losses["value_loss"], rate * settings.value_learning_rate)
+            for rows_b in _cut(torch.from_numpy(draw.permutation(whole)), settings.minibatch_size):
+                tokens = rollout.said.mask_BN[rows_b].sum()
+                for part_b in _cut(rows_b, self._microbatch):
+                    part = rollout.rows(part_b)
+                    share = part.said.mask_BN.sum() / tokens
+                    losses, ratio_BN = self._losses(part)
+                    for loss in losses.values():
+                        (share * loss).backward()  # type: ignore[no-untyped-call]
+                    off_BN = (ratio_BN - 1).abs() * part.said.mask_BN
+                    outside = masked_mean((off_BN > settings.clip).float(), part.said.mask_BN)
+                    first_ratio = max(first_ratio or 0.0, float(off_BN.max())) if num_updates == 0 else first_ratio
+                    for name, figure in ({"clip_share": outside} | losses).items():
+                        sums[name] += float(share * figure.detach())
+                if self.text is not None:
+                    sums["ptx_loss"] += self._remember(self.text(iteration * updates + num_updates))
+                self._descend(self._policy_optimizer, rate * settings.learning_rate)
+                self._descend(self._value_optimizer, rate * settings.value_learning_rate)
                 num_updates += 1
-                sums["clip_share"] += float(masked_mean(outside_BN, said.mask_BN))
-                for name, loss in losses.items():
-                    sums[name] += float(loss.detach())
-        return {name: total / num_updates for name, total in sums.items()} | {"first_ratio": first_ratio or 0.0}
+        means = {name: total / num_updates for name, total in sums.items()}
+        return means | {"first_ratio": first_ratio or 0.0, "ptx_loss": means["ptx_loss"] if self.text else None}
 
-    def _descend(self, optimizer: "torch.optim.Optimizer", loss: "Tensor", rate: float) -> None:
+    def _losses(self, part: Rollout) -> "tuple[dict[str, Tensor], Tensor]":
+        """Losses of the policy and the value model, and the ratio rho of each token (B, N), without gradient."""
+        settings = self.settings
+        said, old_BN, old_values_BN, gains_BN, returns_BN = part
+        with self._autocast():
+            log_probs_BN = token_log_probs(self.policy, said, settings.temperature)
+            values_BN = self._values(said)
+        ratio_BN = (log_probs_BN - old_BN).exp()
+        return {
+            "policy_loss": policy_loss(ratio_BN, gains_BN, said.mask_BN, settings.clip),
+            "value_loss": value_loss(values_BN, old_values_BN, returns_BN, said.mask_BN, settings.value_clip),
+        }, ratio_BN.detach()
+
+    def _remember(self, text: Batch) -> float:
+        """Add the gradient of the loss on pretraining text to the policy's; return that loss, before its weight."""
+        loss, rows = 0.0, len(text.inputs_BT)
+        for start in range(0, rows, self._microbatch):
+            part = text.rows(slice(start, start + self._microbatch))
+            here = training.next_token_loss(self.policy, part, device=self.policy.device, precision=self.precision)
+            here = here * (len(part.inputs_BT) / rows)
+            (self.settings.ptx_coefficient * here).backward()  # type: ignore[no-untyped-call]
+            loss += float(here.detach())
+        return loss
+
+    def _descend(self, optimizer: "torch.optim.Optimizer", rate: float) -> None:
         import torch
 
         group = optimizer.param_groups[0]
         group["lr"] = rate
-        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(group["params"], self.settings.gradient_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     def _look(self, said: Sequences) -> "list[Tensor]":
-        """Log-probabilities by policy and reference, values, entropies; all (B, N), minibatch by minibatch."""
+        """Log-probabilities by policy and reference, values, entropies; all (B, N), microbatch by microbatch."""
         import torch
 
         parts: list[tuple[Tensor, ...]] = []
         with torch.no_grad(), self._autocast():
-            for rows_b in self._minibatches(torch.arange(len(said.mask_BN))):
+            for rows_b in _cut(torch.arange(len(said.mask_BN)), self._microbatch):
                 part = said.rows(rows_b)
                 ours_bN, entropy_bN = log_probs_and_entropies(self.policy, part, self.settings.temperature)
                 theirs_bN = token_log_probs(self.reference, part, self.settings.temperature)
                 parts.append((ours_bN, theirs_bN, self._values(part), entropy_bN))
         return [torch.cat(column) for column in zip(*parts, strict=True)]
 
-    def _minibatches(self, order: "Tensor") -> "Iterator[Tensor]":
-        for start in range(0, len(order), self.settings.minibatch_size):
-            yield order[start : start + self.settings.minibatch_size]
+    @property
+    def _microbatch(self) -> int:
+        return min(self.settings.microbatch_size or self.settings.minibatch_size, self.settings.minibatch_size)
 
     def _values(self, said: Sequences) -> "Tensor":
         mean, deviation = self.value_scale or (0.0, 1.0)
@@ -328,8 +369,14 @@ class Learner:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of a checkpoint: weights and two moments of both models, the last good policy."""
-        return 4 * (4 * int(self.policy.num_parameters()) + 3 * int(self.value_model.num_parameters()))
+        """Bytes of a checkpoint: trained weights and their two moments of both models, the last good policy."""
+        counts = [sum(weight.numel() for weight in _trained(model)) for model in (self.policy, self.value_model)]
+        return 4 * (4 * counts[0] + 3 * counts[1])
+
+    @property
+    def policy_bytes(self) -> int:
+        """Bytes of the policy's trained weights."""
+        return 4 * sum(weight.numel() for weight in _trained(self.policy))
 
     def state(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         """All that the next iteration depends on besides its number, as tensors and plain values."""
@@ -356,6 +403,15 @@ class Learner:
         self.good = training.part(tensors, "good")
         self.scale, self.value_scale = tuple(values["scale"]), tuple(values["value_scale"])
         self.first_length, self.kl_coefficient = values["first_length"], values["kl_coefficient"]
+
+
+def _cut(rows_B: "Tensor", size: int) -> "Iterator[Tensor]":
+    for start in range(0, len(rows_B), size):
+        yield rows_B[start : start + size]
+
+
+def _trained(model: "PreTrainedModel") -> "list[Tensor]":
+    return [weight for weight in model.parameters() if weight.requires_grad]
 
 
 def _mean_and_deviation(x_B: "NDArray[np.float64]") -> tuple[float, float]:

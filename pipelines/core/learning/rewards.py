@@ -3,6 +3,7 @@
 Shapes: B sequences in a batch, T tokens of the longest.
 """
 
+import inspect
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.learning.decoding import chat_ids
+from pipelines.core.learning.decoding import chat_ids, longest
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +36,9 @@ def right_padded(sequences: Sequence[Sequence[int]], pad: int) -> "tuple[torch.T
     """Ids and attention mask, both (B, T), padded on the right."""
     import torch
 
-    longest = max(map(len, sequences))
-    ids_BT = torch.full((len(sequences), longest), pad, dtype=torch.long)
-    mask_BT = torch.zeros((len(sequences), longest), dtype=torch.long)
+    width = max(map(len, sequences))
+    ids_BT = torch.full((len(sequences), width), pad, dtype=torch.long)
+    mask_BT = torch.zeros((len(sequences), width), dtype=torch.long)
     for row, sequence in enumerate(sequences):
         ids_BT[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
         mask_BT[row, : len(sequence)] = 1
@@ -52,18 +53,59 @@ def score(
     *,
     batch_size: int = 64,
 ) -> list[float]:
-    """Reward of each response to its prompt, read at the end token, in the order given.
+    """Reward of each response to its prompt, in the order given, where the model reads it: ours at the end token.
 
-    Sequences are batched by length; the reward does not depend on what else is in the batch.
+    Sequences are batched by length; the reward does not depend on what else is in the batch. With a chat template the
+    model reads a dialogue in it; without one prompt and response as two segments where its tokenizer has a token to
+    part them (as BERT and its like do), else as one text with an empty line between and the end token, if it has one.
+    Of what is longer than the model reads, the beginning is left out.
 
     Args:
         model: A sequence classifier with one output.
-        tokenizer: With a chat template that ends an answer with the end token.
+        tokenizer: Its own.
         prompts: All that the user said, one for each response.
         responses: What was answered.
         batch_size: Sequences read at once.
     """
-    return score_ids(model, conversation_ids(tokenizer, prompts, responses), batch_size=batch_size)
+    if tokenizer.chat_template is None and tokenizer.sep_token is not None:
+        return _score_segments(model, tokenizer, prompts, responses, batch_size)
+    if tokenizer.chat_template is None:
+        texts = [f"{prompt}\n\n{response}" for prompt, response in zip(prompts, responses, strict=True)]
+        ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        sequences = [[*ids, *ends] for ids in tokenizer(texts)["input_ids"]] if texts else []
+    else:
+        sequences = conversation_ids(tokenizer, prompts, responses)
+    room = longest(model)
+    return score_ids(model, [ids[-room:] for ids in sequences], batch_size=batch_size)
+
+
+def _score_segments(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    batch_size: int,
+) -> list[float]:
+    import torch
+
+    rewards = [0.0] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]) + len(responses[row]))
+    room = min(longest(model), tokenizer.model_max_length)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            read = tokenizer(
+                [prompts[row] for row in rows],
+                [responses[row] for row in rows],
+                padding=True,
+                padding_side="right",
+                truncation="longest_first",
+                max_length=room,
+                return_tensors="pt",
+            ).to(model.device)
+            for row, reward in zip(rows, model(**read).logits.squeeze(-1).float().tolist(), strict=True):
+                rewards[row] = reward
+    return rewards
 
 
 def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, batch_size: int = 64) -> list[float]:
@@ -72,10 +114,12 @@ def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, b
 
     rewards = [0.0] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
+    pad = model.config.pad_token_id
+    batch_size = batch_size if pad is not None else 1  # it could not tell padding from text
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            ids_BT, mask_BT = right_padded([sequences[row] for row in rows], model.config.pad_token_id)
+            ids_BT, mask_BT = right_padded([sequences[row] for row in rows], pad or 0)
             rewards_B = rewards_of(model, ids_BT.to(model.device), mask_BT.to(model.device))
             for row, reward in zip(rows, rewards_B.tolist(), strict=True):
                 rewards[row] = reward
@@ -83,14 +127,29 @@ def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, b
 
 
 def rewards_of(model: "PreTrainedModel", ids_BT: "torch.Tensor", mask_BT: "torch.Tensor") -> "torch.Tensor":
-    """Rewards (B), float32: the head's output at the last token that is not padding."""
-    rewards_B: torch.Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits.squeeze(-1)
+    """Rewards (B), float32: the head's output at the last token that is not padding, or wherever the model has it."""
+    rewards_B: torch.Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, **_uncached(model)).logits.squeeze(-1)
     return rewards_B.float()
+
+
+def _uncached(model: "PreTrainedModel") -> dict[str, bool]:
+    """Models that only read, like BERT, know no cache."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+def looks_ahead(model: "PreTrainedModel") -> bool:
+    """Whether what a model thinks of a token depends on those after it; found by changing one."""
+    import torch
+
+    ids_BT = torch.tensor([[3, 4, 5, 6], [3, 4, 5, 7]], device=model.device)
+    with torch.inference_mode():
+        rewards_BT = token_rewards(model, input_ids=ids_BT)[:, :-1]
+    return not torch.allclose(rewards_BT[0], rewards_BT[1], atol=1e-5)
 
 
 def token_rewards(model: "PreTrainedModel", **inputs: Any) -> "torch.Tensor":
     """The head's output at every token, (B, T), float32."""
-    hidden_BTD = model.base_model(**inputs, use_cache=False).last_hidden_state
+    hidden_BTD = model.base_model(**inputs, **_uncached(model.base_model)).last_hidden_state
     rewards_BT: torch.Tensor = model.score(hidden_BTD).squeeze(-1).float()
     return rewards_BT
 

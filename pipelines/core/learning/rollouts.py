@@ -109,6 +109,8 @@ def _logits(model: "PreTrainedModel", said: Sequences, temperature: float) -> "t
     first = int(said.starts_B.min()) - 1
     wanted = torch.arange(first, said.ids_BT.shape[1] - 1, device=said.ids_BT.device)
     logits_BWV = model(input_ids=said.ids_BT, use_cache=False, logits_to_keep=wanted).logits
+    if logits_BWV.shape[1] != len(wanted):  # some models know no `logits_to_keep`
+        logits_BWV = logits_BWV[:, first:-1]
     return logits_BWV.float() / temperature, first
 
 

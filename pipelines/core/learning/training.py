@@ -114,8 +114,14 @@ def weights_of(model: "nn.Module") -> "dict[str, Tensor]":
     return copies
 
 
+def trained_weights(model: "nn.Module") -> "dict[str, Tensor]":
+    """The same without the weights that are not trained."""
+    frozen = {name for name, weight in model.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+    return {name: tensor for name, tensor in weights_of(model).items() if name not in frozen}
+
+
 def load_weights(model: "nn.Module", weights: "Mapping[str, Tensor]") -> None:
-    """Put back what `weights_of` copied."""
+    """Put back what `weights_of` or `trained_weights` copied."""
     import torch
 
     held = model.state_dict(keep_vars=True)
@@ -125,10 +131,10 @@ def load_weights(model: "nn.Module", weights: "Mapping[str, Tensor]") -> None:
 
 
 def state_of(model: "nn.Module", optimizer: "torch.optim.Optimizer") -> "dict[str, Tensor]":
-    """Everything that the next step depends on besides its number: weights, moments, torch's random state."""
+    """Everything that training changes and the next step depends on: weights, moments, torch's random state."""
     import torch
 
-    tensors = {f"model.{name}": tensor for name, tensor in weights_of(model).items()}
+    tensors = {f"model.{name}": tensor for name, tensor in trained_weights(model).items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor.detach().cpu().clone() for name, tensor in values.items()}
     tensors["random.cpu"] = torch.get_rng_state()

@@ -24,7 +24,11 @@ SETTINGS = {
     "iterations": 3,
     "prompts_per_iteration": 16,
     "epochs": 2,
+    "method": "full",
+    "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
     "minibatch_size": 8,
+    "microbatch_size": None,
+    "ptx_coefficient": 0.0,
     "learning_rate": 1e-3,
     "value_learning_rate": 1e-3,
     "clip": 0.2,
@@ -44,6 +48,8 @@ SETTINGS = {
     "reward_model_weight": 1.0,
     "reward_functions": [],
     "checkpoint_every": 5,
+    "measure_every": 10,
+    "kl_price": 0.05,
     "evaluation_prompts": 4,
 }
 

@@ -54,7 +54,7 @@ def test_what_looks_like_a_secret_is_covered_and_the_rest_stays(text: str, cover
         "http://127.0.0.1:9/api?name=moteur&max_tokens=5",
         "http://[::1]:5000/x",
         "git@github.com:owner/repo and python:3.12@sha256:ab and mailto:me@example.com",
-        "sqlite:////work/mlflow.db, see flows/cli.py:12",
+        "sqlite:////srv/mlflow.db, see flows/cli.py:12",
         "https://hub/@owner/x",
     ],
 )

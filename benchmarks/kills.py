@@ -1,0 +1,186 @@
+"""Kill -9 at random moments, run again, compare: python -m benchmarks.kills [--count 20].
+
+In a small workspace each stage that trains is run once to its end. Then, so many times, it starts anew in a process of
+its own, is killed with SIGKILL, at a moment drawn from its whole duration or, every third time, while it writes a
+checkpoint or its model, and is run again until it ends. Its outputs must then be those of the first run, by sha256.
+"""
+
+import argparse
+import os
+import random
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows import profiles
+from pipelines.adapters import files
+from pipelines.artifacts import Artifact, State
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results" / "kills.json"
+PREPARED = ("ingestion", "data_validation", "tokenization", "pretraining", "finetuning", "feedback", "reward_modeling")
+SMALL = {
+    "threads": 1,
+    "pretraining": {"max_tokens": 60_000, "evaluate_every": 5, "checkpoint_every": 3},
+    "ppo": {"iterations": 6, "checkpoint_every": 1},
+}
+ADAPTERS: dict[str, Any] = {"method": "lora", "microbatch_size": 4, "ptx_coefficient": 0.5, "learning_rate": 0.001}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A stage under some settings, and what it makes."""
+
+    stage: str
+    model: Artifact
+    curve: Artifact
+    settings: Mapping[str, Any]
+
+    def outputs(self) -> dict[str, str]:
+        """Digest of each file, None of which may differ."""
+        made = [*sorted(self.model.path.rglob("*")), self.curve.path, Artifact[f"{self.stage.upper()}_REPORT"].path]
+        return {path.as_posix(): files.sha256(path) for path in made if path.is_file()}
+
+    def forget(self) -> None:
+        """As if it had never run."""
+        shutil.rmtree(self.model.path, ignore_errors=True)
+        shutil.rmtree(State.CHECKPOINTS.path / self.stage, ignore_errors=True)
+        for path in (self.curve.path, Artifact[f"{self.stage.upper()}_REPORT"].path):
+            path.unlink(missing_ok=True)
+
+    def writes(self) -> bool:
+        """Whether a checkpoint or a model is being written."""
+        half = [
+            *(State.CHECKPOINTS.path / self.stage).glob("*/.0*"),
+            *Path("models").glob(f".{self.model.path.name}.*"),
+        ]
+        return bool(half)
+
+
+TRAININGS = {
+    "ppo": Training(stage="ppo", model=Artifact.POLICY, curve=Artifact.PPO_CURVE, settings={}),
+    "ppo, LoRA, microbatches and pretraining text": Training(
+        stage="ppo", model=Artifact.POLICY, curve=Artifact.PPO_CURVE, settings={"ppo": ADAPTERS}
+    ),
+    "reward_modeling": Training(
+        stage="reward_modeling", model=Artifact.REWARD, curve=Artifact.REWARD_MODELING_CURVE, settings={}
+    ),
+    "finetuning": Training(stage="finetuning", model=Artifact.SFT, curve=Artifact.FINETUNING_CURVE, settings={}),
+    "pretraining": Training(stage="pretraining", model=Artifact.BASE, curve=Artifact.PRETRAINING_CURVE, settings={}),
+}
+
+
+def main(count: int) -> None:
+    """Prepare, kill, compare, print, write."""
+    import torch  # noqa: F401  once, before the forks
+    import transformers  # noqa: F401
+    import trl  # noqa: F401
+
+    rows = {}
+    with tempfile.TemporaryDirectory(prefix="moteur-kills-") as scratch:
+        os.chdir(scratch)
+        write_params({})
+        for stage in PREPARED:
+            status = ended(started(stage))
+            if status != 0:
+                raise SystemExit(f"{stage} ended with {status} in the workspace that was to be prepared")
+        print(f"{'':46} {'kills':>6} {'in writes':>10} {'identical':>10}")
+        for name, training in TRAININGS.items():
+            rows[name] = row = killed(training, count, random.Random(f"kills:{name}"))
+            print(f"{name:46} {row['kills']:6} {row['in_writes']:10} {row['identical']:10}", flush=True)
+        os.chdir(ROOT)
+    files.write_json(RESULTS, rows)
+
+
+def write_params(changes: Mapping[str, Any]) -> None:
+    """params.yaml of the workspace: the repository's, the smoke profile, what is small here, `changes`."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    smoke = yaml.safe_load((ROOT / "profiles/smoke.yaml").read_text(encoding="utf-8"))
+    for over in (smoke, SMALL, changes):
+        values = profiles.merge(values, over, "benchmarks/kills.py")
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def started(stage: str) -> int:
+    """The id of a process that runs a stage in the working directory."""
+    child = os.fork()
+    if child == 0:
+        with Path("log.txt").open("a", encoding="utf-8") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        sys.argv = [stage]
+        try:
+            runpy.run_module(f"pipelines.{stage}", run_name="__main__")
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
+        except BaseException:
+            traceback.print_exc()
+        os._exit(99)  # this process must not go on as its parent
+    return child
+
+
+def ended(child: int) -> int:
+    """The exit code of a process, once it has ended; negative: the signal that ended it."""
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any]:
+    """Kill the stage so many times, each time beginning anew, and count identical ends."""
+    write_params(training.settings)
+    training.forget()
+    began = time.monotonic()
+    if ended(started(training.stage)) != 0:
+        raise SystemExit(f"{training.stage} does not end well when nobody kills it")
+    duration = time.monotonic() - began
+    expected = training.outputs()
+    kills = in_writes = identical = 0
+    while kills < count:
+        training.forget()
+        in_write = kill(training, draw, duration, wait_for_write=kills % 3 == 2)
+        if in_write is None:
+            continue  # it was faster
+        kills, in_writes = kills + 1, in_writes + in_write
+        identical += ended(started(training.stage)) == 0 and training.outputs() == expected
+    training.forget()
+    write_params({})
+    if training.stage in PREPARED and ended(started(training.stage)) != 0:  # as those after it found it
+        raise SystemExit(f"{training.stage} does not end well when nobody kills it")
+    weights = expected[(training.model.path / "model.safetensors").as_posix()]
+    return {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
+
+
+def kill(training: Training, draw: random.Random, duration: float, *, wait_for_write: bool) -> bool | None:
+    """Start the stage and kill it: whether that was within a write; None: it had ended before."""
+    child = started(training.stage)
+    until = time.monotonic() + draw.random() * duration
+    while True:
+        gone, status = os.waitpid(child, os.WNOHANG)
+        if gone:
+            if os.waitstatus_to_exitcode(status) != 0:
+                raise SystemExit(f"{training.stage} ended with status {status} by itself; see log.txt")
+            return None
+        now = time.monotonic()
+        if now >= until and (not wait_for_write or training.writes()):
+            break
+        time.sleep(0.0002 if wait_for_write and now >= until else min(0.01, max(0.0, until - now)))
+    in_write = training.writes()
+    os.kill(child, signal.SIGKILL)
+    ended(child)
+    return in_write
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=20, help="kills of each training")
+    main(parser.parse_args().count)
