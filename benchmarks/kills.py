@@ -28,13 +28,28 @@ from pipelines.artifacts import Artifact, State
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "kills.json"
+SPLITS = ("train", "valid", "test")
 PREPARED = ("ingestion", "data_validation", "tokenization", "pretraining", "finetuning", "feedback", "reward_modeling")
-SMALL = {
+SMALL: dict[str, Any] = {
     "threads": 1,
-    "pretraining": {"max_tokens": 60_000, "evaluate_every": 5, "checkpoint_every": 3},
-    "ppo": {"iterations": 6, "checkpoint_every": 1},
+    "ingestion": {
+        kind: {split: [{"uri": f"tales://?stories={200 if split == 'train' else 30}&seed=7"}] for split in SPLITS}
+        for kind in ("corpus", "instructions")
+    },
+    "model": {"hidden_size": 32, "num_heads": 2, "intermediate_size": 64},
+    "pretraining": {"batch_size": 4, "max_tokens": 20_000, "evaluate_every": 5, "checkpoint_every": 3},
+    "finetuning": {"epochs": 0.1, "evaluation_records": 8, "max_new_tokens": 4},
+    "feedback": {"num_prompts": 32, "responses_per_prompt": 2, "max_new_tokens": 8},
+    "ppo": {
+        "iterations": 6,
+        "prompts_per_iteration": 8,
+        "minibatch_size": 4,
+        "max_new_tokens": 8,
+        "checkpoint_every": 1,
+        "evaluation_prompts": 8,
+    },
 }
-ADAPTERS: dict[str, Any] = {"method": "lora", "microbatch_size": 4, "ptx_coefficient": 0.5, "learning_rate": 0.001}
+ADAPTERS: dict[str, Any] = {"method": "lora", "microbatch_size": 2, "ptx_coefficient": 0.5, "learning_rate": 0.001}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +113,8 @@ def main(count: int) -> None:
         for name, training in TRAININGS.items():
             rows[name] = row = killed(training, count, random.Random(f"kills:{name}"))
             print(f"{name:46} {row['kills']:6} {row['in_writes']:10} {row['identical']:10}", flush=True)
+            files.write_json(RESULTS, rows)
         os.chdir(ROOT)
-    files.write_json(RESULTS, rows)
 
 
 def write_params(changes: Mapping[str, Any]) -> None:

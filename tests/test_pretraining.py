@@ -14,10 +14,10 @@ from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.likelihood import likelihood
 from pipelines.errors import DataError, ParamsError, Preempted, ResourceError
-from tests import fixtures
+from tests import fixtures, workspaces
 from tests.learning import params
+from tests.workspaces import TOKENIZATION
 
-TOKENIZATION = {"vocab_size": 400, "audit_samples": 10}
 MODEL = {
     "hidden_size": 32,
     "num_layers": 2,
@@ -41,20 +41,13 @@ BYTES = 3.65
 
 @pytest.fixture(scope="module")
 def tokenized(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenized")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        fixtures.write_records(Artifact.VALIDATED.path, stories=300)
-        tokenization.main(params(tokenization=TOKENIZATION), NullTracker())
-    return folder
+    return workspaces.tokenized(tmp_path_factory.mktemp("tokenized"))
 
 
 @pytest.fixture
 def workspace(tokenized, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").symlink_to(tokenized / "data")
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/tokenizer").symlink_to(tokenized / "models/tokenizer")
+    workspaces.linked(tokenized)
     return tmp_path
 
 

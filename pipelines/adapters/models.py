@@ -117,13 +117,18 @@ def load_reward(folder: Path, **options: Any) -> "PreTrainedModel":
     """Load a sequence classifier with one output: the reward. Checks as in `load_causal`.
 
     Raises:
-        ArtifactError: also when the reward head is not among the weights.
+        ArtifactError: also when a weight, as of the reward head, is missing, or the head has several outputs.
     """
     from transformers import AutoModelForSequenceClassification
 
     model, info = _load(AutoModelForSequenceClassification, folder, {**options, "output_loading_info": True})
     if info["missing_keys"]:
         raise ArtifactError(f"{folder} lacks weights {sorted(info['missing_keys'])}: it is not a trained reward model.")
+    if model.config.num_labels != 1:
+        raise ArtifactError(
+            f"{folder} tells {model.config.num_labels} classes apart, but a reward is one number: no reward model"
+            " (num_labels in its config.json must be 1)."
+        )
     return model
 
 

@@ -3,10 +3,12 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pipelines.adapters import models
 from pipelines.errors import ArtifactError, DataError, ParamsError
 from tests import fixtures
+from tests.core.learning.architectures import classifier
 
 TEXTS = [record["text"] for record in fixtures.corpus_records(20)]
 
@@ -80,6 +82,24 @@ def test_a_tokenizer_with_more_entries_than_embeddings_is_refused(folder, made):
 def test_a_language_model_is_not_taken_for_a_reward_model(folder):
     with pytest.raises(ArtifactError, match=r"lacks weights \['score.weight'\]: it is not a trained reward model"):
         models.load_reward(folder, num_labels=1)
+
+
+def test_a_classifier_without_its_trained_head_or_of_several_classes_is_no_reward_model(tmp_path, made):
+    tokenizer = made[2]
+    for kind, head in (("bert", "classifier.weight"), ("gpt2", "score.weight")):
+        folder = tmp_path / kind
+        judge = classifier(kind, vocab_size=len(tokenizer), pad=0)
+        models.save(judge, tokenizer, folder)
+        assert models.load_reward(folder).config.num_labels == 1
+        weights = load_file(folder / "model.safetensors")
+        weights.pop(head)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ArtifactError, match=rf"lacks weights \['{head}'\]"):
+            models.load_reward(folder)
+    three = classifier("gpt2", vocab_size=len(tokenizer), pad=0, num_labels=3)
+    models.save(three, tokenizer, tmp_path / "three")
+    with pytest.raises(ArtifactError, match="tells 3 classes apart"):
+        models.load_reward(tmp_path / "three")
 
 
 def test_a_failing_save_leaves_the_old_model(folder, made, monkeypatch):

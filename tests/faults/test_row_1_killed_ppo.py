@@ -2,7 +2,6 @@
 
 import random
 import signal
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ import yaml
 from pipelines import ppo, stage
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
-from pipelines.core.world.corpus import TalesSource, instruction_records
-from tests import fixtures, forks
-from tests.learning import params, reward_model, write_model, write_validated
+from tests import forks
+from tests.learning import params
+from tests.workspaces import aligned
 
 SETTINGS = {
     "iterations": 10,
@@ -37,16 +36,7 @@ def outputs() -> dict[str, bytes]:
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tales = {
-        split: [asdict(record) for record in instruction_records(TalesSource(), split, count)]
-        for split, count in (("train", 60), ("valid", 40))
-    }
-    tokenizer = fixtures.tiny_tokenizer([record["completion"] for record in tales["train"]])
-    model = fixtures.tiny_model(tokenizer, context=512)
-    write_model(Artifact.SFT.path, model, tokenizer)
-    write_model(Artifact.REWARD.path, reward_model(model), tokenizer)
-    write_model(Artifact.HELD_OUT_REWARD.path, reward_model(model, seed=2), tokenizer)
-    write_validated(Artifact.VALIDATED.path, instructions=tales)
+    aligned()
     made = params(ppo=SETTINGS)
     Path("params.yaml").write_text(yaml.safe_dump(made.model_dump(mode="json")), encoding="utf-8")
     stage.write_report(ppo.main(made, NullTracker()), Artifact.PPO_REPORT.path)  # undisturbed

@@ -1,25 +1,22 @@
 """Row 20: a loss that is no number, a loss that jumps, a dead reward: it stops or goes back, and registers nothing."""
 
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows import retraining
-from pipelines import ppo, pretraining, tokenization
+from pipelines import ppo, pretraining
 from pipelines.adapters import registry
 from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
 from pipelines.core.learning import rewards, training
-from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import TrainingError
-from tests import fixtures
+from tests import workspaces
 from tests.flows import toy
-from tests.learning import params, reward_model, write_model, write_validated
+from tests.learning import params
 
 MODEL = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64, "context": 512}
 SETTINGS = {
@@ -37,21 +34,13 @@ PPO = {"iterations": 2, "prompts_per_iteration": 16, "minibatch_size": 8, "max_n
 
 @pytest.fixture(scope="module")
 def tokenized(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenized")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        fixtures.write_records(Artifact.VALIDATED.path, stories=300)
-        tokenization.main(params(tokenization={"vocab_size": 400, "audit_samples": 10}), NullTracker())
-    return folder
+    return workspaces.tokenized(tmp_path_factory.mktemp("tokenized"))
 
 
 @pytest.fixture
 def workspace(tokenized, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").symlink_to(tokenized / "data")
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/tokenizer").symlink_to(tokenized / "models/tokenizer")
-    return tmp_path
+    workspaces.linked(tokenized)
 
 
 def pretrain() -> pretraining.PretrainingReport:
@@ -104,16 +93,7 @@ def test_row_20_after_a_loss_that_jumps_the_weights_from_before_are_saved(worksp
 def aligned(tmp_path, monkeypatch):
     """What PPO reads."""
     monkeypatch.chdir(tmp_path)
-    tales = {
-        split: [asdict(record) for record in instruction_records(TalesSource(), split, count)]
-        for split, count in (("train", 60), ("valid", 40))
-    }
-    tokenizer = fixtures.tiny_tokenizer([record["completion"] for record in tales["train"]])
-    model = fixtures.tiny_model(tokenizer, context=512)
-    write_model(Path("models/sft"), model, tokenizer)
-    write_model(Path("models/reward"), reward_model(model), tokenizer)
-    write_model(Path("models/held_out_reward"), reward_model(model, seed=2), tokenizer)
-    write_validated(Path("data/validated"), instructions=tales)
+    workspaces.aligned()
 
 
 @pytest.mark.parametrize(

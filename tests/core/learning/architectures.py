@@ -33,8 +33,8 @@ def causal(kind: str, *, vocab_size: int = 60, eos: int = 1, pad: int = 0, conte
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **facts, **shape, **more)).eval()
 
 
-def classifier(kind: str, *, vocab_size: int, pad: int | None, context: int = 256) -> Any:
-    """A sequence classifier with one output, in evaluation mode."""
+def classifier(kind: str, *, vocab_size: int, pad: int | None, context: int = 256, num_labels: int = 1) -> Any:
+    """A sequence classifier, by default with one output, in evaluation mode."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -44,7 +44,7 @@ def classifier(kind: str, *, vocab_size: int, pad: int | None, context: int = 25
         shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": context}
     else:
         shape |= {"intermediate_size": 64, "max_position_embeddings": context}
-    config = AutoConfig.for_model(kind, vocab_size=vocab_size, pad_token_id=pad, num_labels=1, **shape)
+    config = AutoConfig.for_model(kind, vocab_size=vocab_size, pad_token_id=pad, num_labels=num_labels, **shape)
     model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():

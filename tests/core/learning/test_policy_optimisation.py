@@ -1,6 +1,5 @@
 """PPO as a whole: a bandit whose best answer is known, limits, and exact resuming."""
 
-import copy
 import itertools
 import json
 import math
@@ -9,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.core.learning import decoding, rollouts
+from pipelines.core.learning import actors, decoding, rollouts
+from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.decoding import chat_ids
 from pipelines.core.learning.objectives import policy_loss
 from pipelines.core.learning.policy_optimisation import Learner
@@ -73,15 +73,19 @@ def questions(tokenizer, count=16):
 
 
 def learner(tokenizer, score, *, precision=torch.float32, mixture=None, **changes):
-    policy = tiny_model(tokenizer)
+    torch.manual_seed(0)
+    policy, settings = tiny_model(tokenizer), Ppo(**{**SETTINGS, **changes})
+    judge = reward_model(policy)
+    cast = actors.actors(policy, judge, tokenizer=tokenizer, reward_tokenizer=tokenizer, settings=settings)
     return Learner(
         policy=policy,
-        reference=copy.deepcopy(policy),
-        value_model=reward_model(policy),
+        reference=cast.reference,
+        value_model=cast.value_model,
+        value_scale=cast.value_scale,
         tokenizer=tokenizer,
         prompts=questions(tokenizer),
         reward=RewardMixture(model=score, **mixture or {}),
-        settings=Ppo(**{**SETTINGS, **changes}),
+        settings=settings,
         seed=3,
         precision=precision,
     )
@@ -206,6 +210,109 @@ class TestPadding:
             assert returns_BN[row, :length].tolist() == pytest.approx([paid] * length, abs=2e-4)
             assert values_BN[row, length:].abs().sum() == returns_BN[row, length:].abs().sum() == 0
         assert 0 < sum(finished) < len(finished)
+
+
+class TestAccumulation:
+    """The gradient of an update, caught before the optimiser takes it."""
+
+    @staticmethod
+    def caught(tokenizer, rollout, monkeypatch, *, text=None, **changes):
+        run = learner(
+            tokenizer, letters("a"), prompts_per_iteration=12, minibatch_size=12, epochs=1, gradient_clip=1e9, **changes
+        )
+        run.scale = run.value_scale = (0.0, 1.0)
+        run.text = text
+        with torch.no_grad():
+            run.policy.get_input_embeddings().weight.mul_(1.5)
+        found = []
+        monkeypatch.setattr(
+            run,
+            "_descend",
+            lambda optimizer, _rate: found.append([w.grad.clone() for w in optimizer.param_groups[0]["params"]]),
+        )
+        figures = run.update(rollout, np.random.default_rng(0), 0)
+        return run, found, figures
+
+    @pytest.mark.parametrize("size", [1, 5, 12, 100])
+    def test_in_microbatches_of_any_size_the_gradient_and_the_figures_are_those_of_the_minibatch(
+        self, tokenizer, uneven, monkeypatch, size
+    ):
+        _, rollout = uneven
+        _, whole, expected = self.caught(tokenizer, rollout, monkeypatch)
+        _, parts, figures = self.caught(tokenizer, rollout, monkeypatch, microbatch_size=size)
+        assert len(whole) == len(parts) == 2
+        for one, other in zip(whole, parts, strict=True):
+            assert max(float(grad.abs().max()) for grad in one) > 1e-3
+            for mine, theirs in zip(one, other, strict=True):
+                assert torch.allclose(mine, theirs, atol=2e-6, rtol=1e-4)
+        assert expected.pop("ptx_loss") is figures.pop("ptx_loss") is None
+        assert figures == pytest.approx(expected, abs=1e-5)
+
+    def test_it_is_the_gradient_of_the_formula(self, tokenizer, uneven, monkeypatch):
+        _, rollout = uneven
+        run, (mine, _), _ = self.caught(tokenizer, rollout, monkeypatch, microbatch_size=5)
+        run.policy.zero_grad()
+        terms = []
+        for row, (start, mask_N) in enumerate(zip(rollout.said.starts_B, rollout.said.mask_BN, strict=True)):
+            length = int(mask_N.sum())
+            ids = rollout.said.ids_BT[row, : start + length]
+            log_probs = run.policy(input_ids=ids[None]).logits[0].log_softmax(-1)
+            for at in range(length):
+                ratio = (log_probs[start + at - 1, ids[start + at]] - rollout.log_probs_BN[row, at]).exp()
+                gain = rollout.advantages_BN[row, at]
+                terms.append(torch.maximum(-gain * ratio, -gain * ratio.clamp(0.8, 1.2)))
+        torch.stack(terms).mean().backward()
+        for grad, weight in zip(mine, run.policy.parameters(), strict=True):
+            assert torch.allclose(grad, weight.grad, atol=5e-6, rtol=1e-4)
+
+
+class TestPretrainingText:
+    ROW = np.random.default_rng(0).integers(20, 100, 2000)
+
+    def test_its_gradient_is_added_with_its_weight_whatever_the_microbatch(self, tokenizer, uneven, monkeypatch):
+        _, rollout = uneven
+        text = Packed(self.ROW, 16, 12, 0)
+        caught = TestAccumulation.caught
+        run, (without, _), _ = caught(tokenizer, rollout, monkeypatch)
+        run.policy.zero_grad()
+        batch = text(0)
+        logits = run.policy(input_ids=batch.inputs_BT).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
+        loss.backward()
+        for size in (None, 5):
+            options = {"microbatch_size": size, "ptx_coefficient": 0.5, "text": text}
+            _, (both, values), figures = caught(tokenizer, rollout, monkeypatch, **options)
+            assert figures["ptx_loss"] == pytest.approx(float(loss.detach()), abs=1e-5)
+            assert len(values) == len(list(run.value_model.parameters()))
+            for grad, plain, weight in zip(both, without, run.policy.parameters(), strict=True):
+                assert torch.allclose(grad, plain + 0.5 * weight.grad, atol=5e-6, rtol=1e-4)
+
+    def test_every_update_of_a_run_reads_other_text_and_a_resumed_run_the_same(self, tokenizer):
+        asked = []
+
+        def text(number):
+            asked.append(number)
+            return Packed(self.ROW, 16, 8, 0)(number)
+
+        run = learner(tokenizer, letters("a"), ptx_coefficient=0.5)
+        run.text = text
+        list(run.steps())
+        assert asked == list(range(3 * 2 * 2))
+        asked.clear()
+        again = learner(tokenizer, letters("a"), ptx_coefficient=0.5)
+        again.text = text
+        list(again.steps(start=2))
+        assert asked == [8, 9, 10, 11]
+
+    def test_it_is_learnt_while_rewards_are(self, tokenizer):
+        row = np.tile([20, 21, 22, 23], 500)
+        runs = []
+        for coefficient in (0.0, 1.0):
+            run = learner(tokenizer, letters("a"), iterations=8, learning_rate=3e-3, ptx_coefficient=coefficient)
+            run.text = Packed(row, 16, 8, 0)
+            runs.append(list(run.steps()))
+        without, with_text = runs
+        assert with_text[-1].ptx_loss < 0.6 * without[-1].ptx_loss
 
 
 class TestLearning:
@@ -401,9 +508,13 @@ class TestBookkeeping:
 
 
 class TestResuming:
-    @pytest.mark.parametrize("target", [None, 0.05])
-    def test_a_resumed_run_is_the_same_run_to_the_bit(self, tokenizer, target):
-        options = {"iterations": 4, "kl_target": target, "kl_horizon": 16}
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"kl_target": 0.05}, {"method": "lora"}, {"microbatch_size": 3}],
+        ids=lambda changes: ", ".join(changes) or "plain",
+    )
+    def test_a_resumed_run_is_the_same_run_to_the_bit(self, tokenizer, changes):
+        options = {"iterations": 4, "kl_horizon": 16, **changes}
         whole = learner(tokenizer, letters("a"), **options)
         expected = list(whole.steps())
         torch.manual_seed(99)
