@@ -18,6 +18,7 @@ class Artifact(StrEnum):
     SFT = "models/sft"
     PREFERENCES = "data/preferences"
     REWARD = "models/reward"
+    HELD_OUT_REWARD = "models/held_out_reward"
     POLICY = "models/policy"
     COMPRESSED = "models/compressed"
     RELEASE = "models/release"

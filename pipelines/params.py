@@ -312,6 +312,9 @@ class RewardModeling(Section):
     """Share of the steps with rising learning rate; a cosine to zero follows."""
     similar_length_ratio: Annotated[float, Field(ge=1)]
     """Two responses are of similar length when the longer has at most this many times the shorter's tokens."""
+    held_out_model_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training prompts, chosen by hash, whose pairs train a second reward model instead. It never teaches
+    the policy: it judges what the first one made of it (Gao et al. 2022, arXiv:2210.10760)."""
 
 
 class RewardFunction(Section):

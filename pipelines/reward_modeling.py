@@ -1,4 +1,4 @@
-"""Train the reward model on preference pairs."""
+"""Train the reward model on preference pairs, and a second one on others to judge by."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,8 +47,15 @@ class RewardModelingReport:
     """Of the gold scorer itself on the same pairs."""
     recovered_share: float | None
     """How much of the way from chance to the best reachable accuracy is covered."""
+    held_out_model_accuracy: float
+    """Of the second model, which has trained on other prompts than the first, on the same held-out pairs."""
+    held_out_model_accuracy_low: float
+    held_out_model_accuracy_high: float
     mean_margin: float
     num_train_pairs: int
+    """Of the first model."""
+    num_held_out_model_pairs: int
+    """Of the second."""
     num_held_out_pairs: int
     num_held_out_prompts: int
     unseen_prompt_share: float
@@ -56,11 +63,12 @@ class RewardModelingReport:
     num_too_long: int
     """Pairs left out because a response with its prompt exceeds `max_length`."""
     num_tokens: int
+    """Read in training, by both models."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """The training or the held-out rankings."""
+    """Rankings that one model trains on, or all are measured on."""
 
     comparisons: list[Comparison]
     num_too_long: int
@@ -78,26 +86,32 @@ class Side:
 
 
 def main(params: Params, tracker: Tracker) -> RewardModelingReport:
-    """Train from the instruction model; measure on pairs about prompts held out."""
+    """Train both models from the instruction model; measure them on pairs about prompts held out."""
     target = device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     train = _load("train", tokenizer, params.reward_modeling)
     held_out = _load("valid", tokenizer, params.reward_modeling)
+    first, second = _divided(train, params.reward_modeling.held_out_model_share, params.seed)
     model = models.with_reward_head(Artifact.SFT.path).to(target)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    steps = _train(model, tokenizer, train.comparisons, params, tracker)
+    steps = _train(model, tokenizer, first.comparisons, params, tracker)
     files.write_csv(
         Artifact.REWARD_MODELING_CURVE.path,
         ("step", "loss", "accuracy"),
         [(step.step, step.loss, step.accuracy) for step in steps],
     )
     models.save(model, tokenizer, Artifact.REWARD.path)
+    pairs, seen = judged(model, held_out.comparisons), judged(model, first.comparisons[: len(held_out.comparisons)])
+    judge = models.with_reward_head(Artifact.SFT.path).to(target)
+    judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, whose="held_out_model_")
+    models.save(judge, tokenizer, Artifact.HELD_OUT_REWARD.path)
     return _report(
-        held_out=judged(model, held_out.comparisons),
-        seen=judged(model, train.comparisons[: len(held_out.comparisons)]),
-        train=train,
+        held_out=pairs,
+        by_judge=judged(judge, held_out.comparisons),
+        seen=seen,
+        train=first,
+        num_judge_pairs=second.num_pairs,
         num_too_long=train.num_too_long + held_out.num_too_long,
-        num_tokens=sum(step.tokens for step in steps),
+        num_tokens=sum(step.tokens for step in [*steps, *judge_steps]),
         params=params,
     )
 
@@ -118,22 +132,40 @@ def _load(split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", settings:
     return side
 
 
+def _divided(train: Side, share: float, seed: int) -> tuple[Side, Side]:
+    """The rankings of the first and of the held-out model, by hash of their prompt."""
+    sides: tuple[list[Comparison], list[Comparison]] = ([], [])
+    for item in train.comparisons:
+        sides[preferences.for_held_out_model(item.records[0]["prompt"], seed=seed, share=share)].append(item)
+    first, second = (Side(comparisons=side, num_too_long=0) for side in sides)
+    for side, whose in ((first, "reward model"), (second, "held-out reward model")):
+        if len(side.prompts) < FEWEST_PROMPTS:
+            raise DataError(
+                f"Of {len(train.prompts)} prompts to train on, reward_modeling.held_out_model_share ({share:g}) leaves"
+                f" {len(side.prompts)} to the {whose}, but {FEWEST_PROMPTS} are needed: gather more feedback"
+                " (feedback.num_prompts) or change that share in params.yaml."
+            )
+    return first, second
+
+
 def _train(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     comparisons: Sequence[Comparison],
     params: Params,
     tracker: Tracker,
+    whose: str = "",
 ) -> list[reward_trainer.Step]:
     settings = params.reward_modeling
+    model.config.pad_token_id = tokenizer.pad_token_id
     lengths = [item.longest for item in comparisons]
     batches = rewards.planned(lengths, batch_size=settings.batch_size, epochs=settings.epochs, seed=params.seed)
     steps: list[reward_trainer.Step] = []
-    with tracker.progress("training", len(batches), "steps") as bar:
+    with tracker.progress(f"{whose}training".replace("_", " "), len(batches), "steps") as bar:
 
         def on_step(step: reward_trainer.Step) -> None:
             steps.append(step)
-            tracker.log({"loss": step.loss, "accuracy": step.accuracy}, step.step)
+            tracker.log({f"{whose}loss": step.loss, f"{whose}accuracy": step.accuracy}, step.step)
             bar.advance(1, loss=step.loss, accuracy=step.accuracy)
 
         reward_trainer.train(
@@ -181,14 +213,17 @@ def judged(model: "PreTrainedModel", comparisons: Sequence[Comparison]) -> list[
 def _report(
     *,
     held_out: list[Judged],
+    by_judge: list[Judged],
     seen: list[Judged],
     train: Side,
+    num_judge_pairs: int,
     num_too_long: int,
     num_tokens: int,
     params: Params,
 ) -> RewardModelingReport:
     prompts = [pair.prompt for pair in held_out]
     interval = cluster_bootstrap([pair.correct for pair in held_out], prompts, seed=params.seed)
+    judge = cluster_bootstrap([pair.correct for pair in by_judge], prompts, seed=params.seed)
     ratio = params.reward_modeling.similar_length_ratio
     ceiling = diagnostics.ceiling(held_out)
     trained_on = train.prompts
@@ -204,8 +239,12 @@ def _report(
         gold_accuracy=diagnostics.gold_accuracy(held_out),
         best_reachable_accuracy=ceiling,
         recovered_share=diagnostics.recovered_share(interval.mean, ceiling),
+        held_out_model_accuracy=judge.mean,
+        held_out_model_accuracy_low=judge.low,
+        held_out_model_accuracy_high=judge.high,
         mean_margin=fmean(pair.margin for pair in held_out),
         num_train_pairs=train.num_pairs,
+        num_held_out_model_pairs=num_judge_pairs,
         num_held_out_pairs=len(held_out),
         num_held_out_prompts=len(set(prompts)),
         unseen_prompt_share=fmean(prompt not in trained_on for prompt in prompts),

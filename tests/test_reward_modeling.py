@@ -1,14 +1,17 @@
 """Reward modelling: does it learn what pairs prefer, and say honestly how well?"""
 
+import math
 import random
 from pathlib import Path
 
 import pytest
 
 from pipelines import reward_modeling, stage
-from pipelines.adapters import datasets, files, models
+from pipelines.adapters import datasets, files, models, reward_trainer
 from pipelines.adapters.tracking import NullTracker
+from pipelines.artifacts import Artifact
 from pipelines.core.learning import rewards
+from pipelines.core.learning.preferences import for_held_out_model
 from pipelines.errors import DataError, Preempted, TrainingError
 from tests.fixtures import tiny_model, tiny_tokenizer
 from tests.learning import params, write_model
@@ -64,7 +67,44 @@ def test_what_is_preferred_is_learnt_and_holds_for_prompts_not_seen(workspace):
     assert report.length_baseline_accuracy < 0.65
     assert report.shorter_chosen_accuracy > 0.8
     assert report.unseen_prompt_share == 1.0
-    assert (report.num_train_pairs, report.num_held_out_pairs, report.num_held_out_prompts) == (240, 80, 40)
+    assert (report.num_held_out_pairs, report.num_held_out_prompts) == (80, 40)
+
+
+def test_the_two_models_share_the_training_prompts_between_them(workspace, monkeypatch):
+    taught = []
+    train = reward_trainer.train
+    monkeypatch.setattr(
+        reward_trainer,
+        "train",
+        lambda model, tokenizer, comparisons, *rest, **options: (
+            taught.append({record["prompt"] for item in comparisons for record in item.records}),
+            train(model, tokenizer, comparisons, *rest, **options),
+        ),
+    )
+    report = run(epochs=1.0)
+    first, second = taught
+    assert not first & second
+    assert first | second == {f"train {number}" for number in range(40)}
+    assert 5 <= len(second) <= 22
+    assert report.num_train_pairs + report.num_held_out_model_pairs == 240
+    assert report.num_train_pairs == 6 * len(first)
+
+
+def test_the_held_out_model_is_one_of_its_own_that_also_learns_what_is_preferred(workspace):
+    report = run()
+    assert report.held_out_model_accuracy > 0.8
+    assert report.held_out_model_accuracy_low <= report.held_out_model_accuracy <= report.held_out_model_accuracy_high
+    first, second = (models.load_reward(artifact.path) for artifact in (Artifact.REWARD, Artifact.HELD_OUT_REWARD))
+    assert not first.score.weight.equal(second.score.weight)
+    assert models.load_tokenizer(Artifact.HELD_OUT_REWARD.path).chat_template
+
+
+def test_too_few_prompts_for_two_models_are_an_error_with_both_keys(workspace):
+    write(pairs("train", 60, prompts=2), pairs("valid", 20))
+    with pytest.raises(
+        DataError, match=r"Of 2 prompts .*reward_modeling\.held_out_model_share .*\(feedback\.num_prompts\)"
+    ):
+        run()
 
 
 def test_the_saved_model_gives_the_rewards_that_were_reported(workspace):
@@ -90,10 +130,10 @@ def test_labels_at_random_teach_nothing_and_the_interval_says_so(workspace):
 
 
 def test_the_curve_has_a_line_for_each_step_and_the_loss_falls(workspace):
-    run()
+    report = run()
     header, *lines = Path("reports/curves/reward_modeling.csv").read_text().splitlines()
     assert header == "step,loss,accuracy"
-    assert len(lines) == 3 * 240 / 8
+    assert len(lines) == 3 * math.ceil(report.num_train_pairs / 8)
     losses = [float(line.split(",")[1]) for line in lines]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
@@ -109,7 +149,8 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(workspace):
     long = [{**record, "chosen": record["chosen"] + "now " * 80} for record in pairs("long", 5)]
     write([*pairs("train", 60), *long], pairs("valid", 20))
     report = run(epochs=1.0)
-    assert (report.num_too_long, report.num_train_pairs) == (5, 60)
+    assert report.num_too_long == 5
+    assert report.num_train_pairs + report.num_held_out_model_pairs == 60
 
 
 def test_when_all_pairs_are_too_long_the_key_is_named(workspace):
@@ -124,7 +165,8 @@ def test_held_out_pairs_about_a_single_prompt_are_refused(workspace):
 
 
 def test_prompts_on_both_sides_are_confessed(workspace):
-    known = [{**record, "prompt": "train 3"} for record in pairs("valid", 10)]
+    taught = next(f"train {n}" for n in range(40) if not for_held_out_model(f"train {n}", seed=7, share=0.3333))
+    known = [{**record, "prompt": taught} for record in pairs("valid", 10)]
     write(pairs("train", 60), [*known, *pairs("valid", 10)])
     assert run(epochs=1.0).unseen_prompt_share == 0.5
 
