@@ -297,6 +297,17 @@ class Feedback(Section):
     """The stage fails when a greater share of the lines written by people cannot be used."""
 
 
+class RewardVerdict(Section):
+    """What the reward model must be; a missing or undefined figure always fails."""
+
+    min_accuracy: Share
+    """Lower end of the 95 % interval of its accuracy on held-out pairs; 0.5 is chance."""
+    min_gain_over_length: Annotated[float, Field(ge=-1, le=1)]
+    """Its accuracy less that of preferring the longer response."""
+    max_calibration_error: Share
+    """Largest expected calibration error."""
+
+
 class RewardModeling(Section):
     """The reward model."""
 
@@ -315,6 +326,8 @@ class RewardModeling(Section):
     held_out_model_share: Annotated[float, Field(gt=0, lt=1)]
     """Share of the training prompts, chosen by hash, whose pairs train a second reward model instead. It never teaches
     the policy: it judges what the first one made of it (Gao et al. 2022, arXiv:2210.10760)."""
+    gate: RewardVerdict
+    """The stage ends with an error, and the lifecycle before PPO, when the first model is not this good."""
 
 
 class RewardFunction(Section):
@@ -647,17 +660,6 @@ class Margins(Section):
     """Absolute drop of the score of any one task."""
     bits_per_byte: Annotated[float, Field(ge=0)]
     """Relative increase of bits per byte on held-out text."""
-
-
-class RewardVerdict(Section):
-    """What the reward model must be, for a policy that it steered to be promoted."""
-
-    min_accuracy: Share
-    """Lower end of the 95 % interval of its accuracy on held-out pairs; 0.5 is chance."""
-    min_gain_over_length: Annotated[float, Field(ge=-1, le=1)]
-    """Its accuracy less that of preferring the longer response."""
-    max_calibration_error: Share
-    """Largest expected calibration error."""
 
 
 class Infra(Section):

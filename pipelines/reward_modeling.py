@@ -1,22 +1,24 @@
 """Train the reward model on preference pairs, and a second one on others to judge by."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipelines import stage
 from pipelines.adapters import datasets, device, files, models, reward_trainer
 from pipelines.adapters.tracking import Tracker
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import reward_diagnostics as diagnostics
 from pipelines.core.judging.calibration import pairwise_calibration_error
 from pipelines.core.judging.intervals import cluster_bootstrap
 from pipelines.core.judging.reward_diagnostics import Judged
+from pipelines.core.judging.rules import rules_of_reward_model
 from pipelines.core.learning import preferences, rewards
 from pipelines.core.learning.rewards import Comparison
-from pipelines.errors import DataError
-from pipelines.params import Params, RewardModeling
+from pipelines.errors import DataError, GateError, TrainingError
+from pipelines.params import Params, RewardModeling, RewardVerdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -99,20 +101,48 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
         ("step", "loss", "accuracy"),
         [(step.step, step.loss, step.accuracy) for step in steps],
     )
-    models.save(model, tokenizer, Artifact.REWARD.path)
-    pairs, seen = judged(model, held_out.comparisons), judged(model, first.comparisons[: len(held_out.comparisons)])
     judge = models.with_reward_head(Artifact.SFT.path).to(target)
     judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, whose="held_out_model_")
-    models.save(judge, tokenizer, Artifact.HELD_OUT_REWARD.path)
-    return _report(
-        held_out=pairs,
+    report = _report(
+        held_out=judged(model, held_out.comparisons),
         by_judge=judged(judge, held_out.comparisons),
-        seen=seen,
+        seen=judged(model, first.comparisons[: len(held_out.comparisons)]),
         train=first,
         num_judge_pairs=second.num_pairs,
         num_too_long=train.num_too_long + held_out.num_too_long,
         num_tokens=sum(step.tokens for step in [*steps, *judge_steps]),
         params=params,
+    )
+    _require_good(report, params.reward_modeling.gate)
+    models.save(model, tokenizer, Artifact.REWARD.path)
+    models.save(judge, tokenizer, Artifact.HELD_OUT_REWARD.path)
+    return report
+
+
+REMEDIES = {
+    "min_accuracy": "gather more feedback (feedback.num_prompts), look at how far annotators agree"
+    " (reports/feedback.json), raise reward_modeling.epochs",
+    "min_gain_over_length": "gather pairs of similar length, or more of them",
+    "max_calibration_error": "lower reward_modeling.epochs or reward_modeling.learning_rate",
+}
+
+
+def _require_good(report: RewardModelingReport, gate: RewardVerdict) -> None:
+    """Raise GateError unless all limits are met; the figures are kept where DVC does not remove them."""
+    rules = zip(REMEDIES.items(), rules_of_reward_model(asdict(report), gate), strict=True)
+    failed = [
+        f"{rule.words}: {remedy}, or change reward_modeling.gate.{key}"
+        for (key, remedy), rule in rules
+        if not rule.passed
+    ]
+    path = State.REFUSED.path / "reward_modeling.json"
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    stage.write_report(report, path)
+    raise GateError(
+        f"The reward model is not good enough to teach a policy, and is not kept. {'; '.join(failed)} in params.yaml."
+        f" All figures are in {path}."
     )
 
 
@@ -191,8 +221,18 @@ def _train(
 
 
 def judged(model: "PreTrainedModel", comparisons: Sequence[Comparison]) -> list[Judged]:
-    """All pairs of the rankings with their margins."""
-    scores = iter(rewards.score_ids(model, [sequence for item in comparisons for sequence in item.sequences]))
+    """All pairs of the rankings with their margins.
+
+    Raises:
+        TrainingError: when a reward is not a finite number.
+    """
+    given = rewards.score_ids(model, [sequence for item in comparisons for sequence in item.sequences])
+    if undefined := sum(not math.isfinite(reward) for reward in given):
+        raise TrainingError(
+            f"The reward model gives no finite number to {undefined} of {len(given)} responses: lower"
+            " reward_modeling.learning_rate in params.yaml."
+        )
+    scores = iter(given)
     pairs = []
     for item in comparisons:
         reward = [next(scores) for _ in item.sequences]

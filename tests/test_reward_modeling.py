@@ -1,5 +1,6 @@
 """Reward modelling: does it learn what pairs prefer, and say honestly how well?"""
 
+import json
 import math
 import random
 from pathlib import Path
@@ -9,16 +10,18 @@ import pytest
 from pipelines import reward_modeling, stage
 from pipelines.adapters import datasets, files, models, reward_trainer
 from pipelines.adapters.tracking import NullTracker
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, State
 from pipelines.core.learning import rewards
 from pipelines.core.learning.preferences import for_held_out_model
-from pipelines.errors import DataError, Preempted, TrainingError
+from pipelines.errors import DataError, GateError, Preempted, TrainingError
 from tests.fixtures import tiny_model, tiny_tokenizer
 from tests.learning import params, write_model
 
 KIND, RUDE = ("please", "thanks", "friend"), ("stupid", "ugly", "shut")
 THINGS = ("ball", "cake", "drum", "kite", "boat", "hat")
 SETTINGS = {"epochs": 3.0, "batch_size": 8, "learning_rate": 3e-3, "max_length": 64}
+LAX = {"min_accuracy": 0.0, "min_gain_over_length": -1.0, "max_calibration_error": 1.0}
+REFUSED = State.REFUSED.path / "reward_modeling.json"
 
 
 def pairs(split, count, *, prompts=40, noise=0.0, seed=0):
@@ -56,7 +59,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def run(tracker=None, **changes):
-    return reward_modeling.main(params(reward_modeling={**SETTINGS, **changes}), tracker or NullTracker())
+    return reward_modeling.main(params(reward_modeling={"gate": LAX, **SETTINGS, **changes}), tracker or NullTracker())
 
 
 def test_what_is_preferred_is_learnt_and_holds_for_prompts_not_seen(workspace):
@@ -127,6 +130,50 @@ def test_labels_at_random_teach_nothing_and_the_interval_says_so(workspace):
     report = run(epochs=1.0)
     assert report.held_out_accuracy_low < 0.55
     assert report.best_reachable_accuracy < 0.7
+
+
+def test_shuffled_labels_are_refused_by_the_default_gate_with_number_limit_and_remedy(workspace):
+    write(pairs("train", 240, noise=0.5), pairs("valid", 80, noise=0.5))
+    with pytest.raises(GateError) as refused:
+        run(gate=params().reward_modeling.gate.model_dump())
+    found = json.loads(REFUSED.read_text())
+    low = f"{found['held_out_accuracy_low']:.4g}"
+    words = str(refused.value)
+    assert f"lower end of its accuracy on held-out pairs: {low} (at least 0.55: not met)" in words
+    assert "feedback.num_prompts" in words
+    assert "reward_modeling.gate.min_accuracy in params.yaml" in words
+    assert str(REFUSED) in words
+    assert not Artifact.REWARD.path.exists()
+    assert not Artifact.HELD_OUT_REWARD.path.exists()
+
+
+def test_a_sound_model_passes_the_default_gate_and_clears_the_last_refusal(workspace):
+    REFUSED.parent.mkdir(parents=True)
+    REFUSED.write_text("{}")
+    run(gate=params().reward_modeling.gate.model_dump())
+    assert Artifact.REWARD.path.exists()
+    assert not REFUSED.exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "remedy"),
+    [
+        ({"min_gain_over_length": 0.9}, "reward_modeling.gate.min_gain_over_length"),
+        ({"max_calibration_error": 0.0}, "lower reward_modeling.epochs or reward_modeling.learning_rate"),
+    ],
+)
+def test_each_limit_of_the_gate_refuses_with_its_own_remedy(workspace, limit, remedy):
+    with pytest.raises(GateError) as refused:
+        run(epochs=1.0, gate={**LAX, **limit})
+    assert remedy in str(refused.value)
+    assert "min_accuracy" not in str(refused.value)
+
+
+def test_rewards_that_are_no_numbers_are_an_error_and_no_accuracy_of_a_half(workspace, monkeypatch):
+    monkeypatch.setattr(rewards, "score_ids", lambda _model, sequences: [math.nan] * len(sequences))
+    with pytest.raises(TrainingError, match="gives no finite number to"):
+        run(epochs=1.0)
+    assert not Artifact.REWARD.path.exists()
 
 
 def test_the_curve_has_a_line_for_each_step_and_the_loss_falls(workspace):
