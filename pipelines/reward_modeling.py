@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipelines import stage
@@ -11,9 +10,8 @@ from pipelines.adapters import datasets, device, files, models, reward_trainer
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import reward_diagnostics as diagnostics
-from pipelines.core.judging.calibration import pairwise_calibration_error
-from pipelines.core.judging.intervals import cluster_bootstrap
 from pipelines.core.judging.reward_diagnostics import Judged
+from pipelines.core.judging.reward_report import RewardModelingReport, reported
 from pipelines.core.judging.rules import rules_of_reward_model
 from pipelines.core.learning import preferences, rewards
 from pipelines.core.learning.rewards import Comparison
@@ -24,48 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FEWEST_PROMPTS = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardModelingReport:
-    """How well the reward model orders pairs about prompts that it has not seen."""
-
-    held_out_accuracy: float
-    held_out_accuracy_low: float
-    """Lower end of the 95 % interval; all pairs of a prompt are drawn together."""
-    held_out_accuracy_high: float
-    train_accuracy: float
-    """Of as many training rankings: far above the held-out accuracy means overfitting."""
-    expected_calibration_error: float
-    similar_length_accuracy: float | None
-    """Among held-out pairs of similar length."""
-    shorter_chosen_accuracy: float | None
-    """Among held-out pairs whose longer response lost: a counter of words scores 0."""
-    length_baseline_accuracy: float
-    """Of preferring the longer response."""
-    gold_accuracy: float | None
-    """Against the gold order instead of the noisy labels."""
-    best_reachable_accuracy: float | None
-    """Of the gold scorer itself on the same pairs."""
-    recovered_share: float | None
-    """How much of the way from chance to the best reachable accuracy is covered."""
-    held_out_model_accuracy: float
-    """Of the second model, which has trained on other prompts than the first, on the same held-out pairs."""
-    held_out_model_accuracy_low: float
-    held_out_model_accuracy_high: float
-    mean_margin: float
-    num_train_pairs: int
-    """Of the first model."""
-    num_held_out_model_pairs: int
-    """Of the second."""
-    num_held_out_pairs: int
-    num_held_out_prompts: int
-    unseen_prompt_share: float
-    """Share of the held-out pairs about prompts that do not occur in training."""
-    num_too_long: int
-    """Pairs left out because a response with its prompt exceeds `max_length`."""
-    num_tokens: int
-    """Read in training, by both models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +59,17 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
     )
     judge = models.with_reward_head(Artifact.SFT.path).to(target)
     judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, whose="held_out_model_")
-    report = _report(
+    report = reported(
         held_out=judged(model, held_out.comparisons),
         by_judge=judged(judge, held_out.comparisons),
         seen=judged(model, first.comparisons[: len(held_out.comparisons)]),
-        train=first,
+        trained_on=first.prompts,
+        num_train_pairs=first.num_pairs,
         num_judge_pairs=second.num_pairs,
         num_too_long=train.num_too_long + held_out.num_too_long,
         num_tokens=sum(step.tokens for step in [*steps, *judge_steps]),
-        params=params,
+        similar_length_ratio=params.reward_modeling.similar_length_ratio,
+        seed=params.seed,
     )
     _require_good(report, params.reward_modeling.gate)
     models.save(model, tokenizer, Artifact.REWARD.path)
@@ -240,57 +198,18 @@ def judged(model: "PreTrainedModel", comparisons: Sequence[Comparison]) -> list[
         pairs += [
             Judged(
                 prompt=record["prompt"],
-                margin=reward[chosen] - reward[rejected],
+                chosen_reward=reward[chosen],
+                rejected_reward=reward[rejected],
                 chosen_tokens=tokens[chosen],
                 rejected_tokens=tokens[rejected],
                 gold_margin=diagnostics.gold_margin(record),
+                source=record["source"],
+                annotator=record.get("annotator"),
+                task=record.get("task"),
             )
             for record, chosen, rejected in zip(item.records, item.chosen, item.rejected, strict=True)
         ]
     return pairs
-
-
-def _report(
-    *,
-    held_out: list[Judged],
-    by_judge: list[Judged],
-    seen: list[Judged],
-    train: Side,
-    num_judge_pairs: int,
-    num_too_long: int,
-    num_tokens: int,
-    params: Params,
-) -> RewardModelingReport:
-    prompts = [pair.prompt for pair in held_out]
-    interval = cluster_bootstrap([pair.correct for pair in held_out], prompts, seed=params.seed)
-    judge = cluster_bootstrap([pair.correct for pair in by_judge], prompts, seed=params.seed)
-    ratio = params.reward_modeling.similar_length_ratio
-    ceiling = diagnostics.ceiling(held_out)
-    trained_on = train.prompts
-    return RewardModelingReport(
-        held_out_accuracy=interval.mean,
-        held_out_accuracy_low=interval.low,
-        held_out_accuracy_high=interval.high,
-        train_accuracy=fmean(pair.correct for pair in seen),
-        expected_calibration_error=pairwise_calibration_error([pair.margin for pair in held_out]),
-        similar_length_accuracy=diagnostics.accuracy(held_out, lambda pair: pair.similar_in_length(ratio)),
-        shorter_chosen_accuracy=diagnostics.accuracy(held_out, lambda pair: pair.correct_by_length == 0),
-        length_baseline_accuracy=fmean(pair.correct_by_length for pair in held_out),
-        gold_accuracy=diagnostics.gold_accuracy(held_out),
-        best_reachable_accuracy=ceiling,
-        recovered_share=diagnostics.recovered_share(interval.mean, ceiling),
-        held_out_model_accuracy=judge.mean,
-        held_out_model_accuracy_low=judge.low,
-        held_out_model_accuracy_high=judge.high,
-        mean_margin=fmean(pair.margin for pair in held_out),
-        num_train_pairs=train.num_pairs,
-        num_held_out_model_pairs=num_judge_pairs,
-        num_held_out_pairs=len(held_out),
-        num_held_out_prompts=len(set(prompts)),
-        unseen_prompt_share=fmean(prompt not in trained_on for prompt in prompts),
-        num_too_long=num_too_long,
-        num_tokens=num_tokens,
-    )
 
 
 if __name__ == "__main__":
