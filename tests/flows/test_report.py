@@ -14,7 +14,7 @@ from flows.charts import Series
 from pipelines import stage
 from tests.flows import examples
 
-SECTIONS = ["graph", "curves", "tasks", "alignment", "compression", "samples", "effort"]
+SECTIONS = ["graph", "curves", "tasks", "reward", "alignment", "compression", "samples", "effort"]
 
 
 @pytest.fixture
@@ -199,3 +199,12 @@ def test_a_plan_without_a_past_measures_the_machine(workspace: Path) -> None:
 )
 def test_durations_read_well(value: float, text: str) -> None:
     assert figures.duration(value) == text
+
+
+def test_the_reward_model_is_shown_with_its_curve_its_annotators_and_its_rewards(page: str) -> None:
+    part = page[page.index('<section id="reward">') : page.index('<section id="alignment">')]
+    assert "as right as sure" in part
+    assert "annotator-1" in part
+    assert ">0.742<" in part
+    assert ">-0.40<" in part
+    assert "None" not in part
