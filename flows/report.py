@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from flows import alignment, charts, figures, graph, ledger
+from flows import alignment_page, charts, figures, graph, ledger, reward_page
 from flows.charts import Series
 from pipelines.adapters import files, lineage
 from pipelines.artifacts import Artifact
@@ -55,7 +55,8 @@ def content() -> dict[str, Any]:
         "win_rates": _part(lambda: win_rates(evaluation)) or [],
         "shots": _rows(evaluation.get("shots")),
         "decodings": _rows(evaluation.get("decodings")),
-        "ppo": _part(lambda: alignment.part(reports.get("ppo", {}), read_curve(Artifact.PPO_CURVE.path))),
+        "reward": _part(lambda: reward_page.part(reports["reward_modeling"])),
+        "ppo": _part(lambda: alignment_page.part(reports.get("ppo", {}), read_curve(Artifact.PPO_CURVE.path))),
         "compression": _part(lambda: compression(reports["compression"])),
         "samples": _part(samples),
         "effort": effort(pipeline, efforts),

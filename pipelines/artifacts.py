@@ -61,6 +61,7 @@ class State(StrEnum):
     PROMOTION = ".moteur/promotion"
     DATA_DOCS = ".moteur/data_docs"
     LOGS = ".moteur/logs"
+    REFUSED = ".moteur/refused"
     REQUESTS = ".moteur/requests"
     SERVING = ".moteur/serving"
     TOKEN = ".moteur/token"  # noqa: S105  where it is, not what it is

@@ -6,6 +6,7 @@ MoteurError                 exit 1
 |-- ArtifactError           exit 4   something a stage made is missing, torn or of another kind
 |-- ResourceError           exit 5   disk, memory or device do not suffice
 |-- TrainingError           exit 6   a loss is not a number, a policy collapsed
+|-- GateError               exit 7   what was made is not good enough to go on with
 `-- Preempted               exit 143 the process was asked to stop and has saved its state
 """
 
@@ -44,6 +45,12 @@ class TrainingError(MoteurError):
     """Training went where it must not: NaN, divergence, collapse."""
 
     exit_code = 6
+
+
+class GateError(MoteurError):
+    """What was made does not meet the limits in params.yaml, so that nothing is built on it."""
+
+    exit_code = 7
 
 
 class Preempted(MoteurError):  # noqa: N818  it is a request, not a fault

@@ -377,6 +377,17 @@ class Feedback(Section):
     """Feedback by a model instead of people."""
 
 
+class RewardVerdict(Section):
+    """What the reward model must be; a missing or undefined figure always fails."""
+
+    min_accuracy: Share
+    """Lower end of the 95 % interval of its accuracy on held-out pairs; 0.5 is chance."""
+    min_gain_over_length: Annotated[float, Field(ge=-1, le=1)]
+    """Its accuracy less that of preferring the longer response."""
+    max_calibration_error: Share
+    """Largest expected calibration error."""
+
+
 class RewardModeling(Section):
     """The reward model."""
 
@@ -390,11 +401,13 @@ class RewardModeling(Section):
     """Longest prompt with response in tokens; pairs with a longer one are left out and counted."""
     warmup_share: Share
     """Share of the steps with rising learning rate; a cosine to zero follows."""
-    held_out_model_share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the training prompts that a second reward model learns from instead; it judges policies and teaches
-    none."""
     similar_length_ratio: Annotated[float, Field(ge=1)]
     """Two responses are of similar length when the longer has at most this many times the shorter's tokens."""
+    held_out_model_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training prompts, chosen by hash, whose pairs train a second reward model instead. It never teaches
+    the policy: it judges what the first one made of it (Gao et al. 2022, arXiv:2210.10760)."""
+    gate: RewardVerdict
+    """The stage ends with an error, and the lifecycle before PPO, when the first model is not this good."""
 
 
 class RewardFunction(Section):
@@ -751,17 +764,6 @@ class Margins(Section):
     """Absolute drop of the score of any one task."""
     bits_per_byte: Annotated[float, Field(ge=0)]
     """Relative increase of bits per byte on held-out text."""
-
-
-class RewardVerdict(Section):
-    """What the reward model must be, for a policy that it steered to be promoted."""
-
-    min_accuracy: Share
-    """Lower end of the 95 % interval of its accuracy on held-out pairs; 0.5 is chance."""
-    min_gain_over_length: Annotated[float, Field(ge=-1, le=1)]
-    """Its accuracy less that of preferring the longer response."""
-    max_calibration_error: Share
-    """Largest expected calibration error."""
 
 
 class Infra(Section):

@@ -1,22 +1,22 @@
-"""Train the reward model on preference pairs."""
+"""Train the reward model on preference pairs, and a second one on others to judge by."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pipelines import stage
 from pipelines.adapters import datasets, device, files, models, reward_trainer
 from pipelines.adapters.tracking import Tracker
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import reward_diagnostics as diagnostics
-from pipelines.core.judging.calibration import pairwise_calibration_error
-from pipelines.core.judging.intervals import cluster_bootstrap
 from pipelines.core.judging.reward_diagnostics import Judged
+from pipelines.core.judging.reward_report import RewardModelingReport, reported
+from pipelines.core.judging.rules import rules_of_reward_model
 from pipelines.core.learning import preferences, rewards
 from pipelines.core.learning.rewards import Comparison
-from pipelines.errors import DataError
-from pipelines.params import Params, RewardModeling
+from pipelines.errors import DataError, GateError, TrainingError
+from pipelines.params import Params, RewardModeling, RewardVerdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,46 +25,8 @@ FEWEST_PROMPTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardModelingReport:
-    """How well the reward model orders pairs about prompts that it has not seen."""
-
-    held_out_accuracy: float
-    held_out_accuracy_low: float
-    """Lower end of the 95 % interval; all pairs of a prompt are drawn together."""
-    held_out_accuracy_high: float
-    train_accuracy: float
-    """Of as many training rankings: far above the held-out accuracy means overfitting."""
-    expected_calibration_error: float
-    similar_length_accuracy: float | None
-    """Among held-out pairs of similar length."""
-    shorter_chosen_accuracy: float | None
-    """Among held-out pairs whose longer response lost: a counter of words scores 0."""
-    length_baseline_accuracy: float
-    """Of preferring the longer response."""
-    gold_accuracy: float | None
-    """Against the gold order instead of the noisy labels."""
-    best_reachable_accuracy: float | None
-    """Of the gold scorer itself on the same pairs."""
-    recovered_share: float | None
-    """How much of the way from chance to the best reachable accuracy is covered."""
-    mean_margin: float
-    held_out_model_accuracy: float
-    """Of the second reward model, on the same held-out pairs."""
-    num_train_pairs: int
-    num_held_out_model_pairs: int
-    """Pairs that the second reward model has learnt from; the first has not seen them."""
-    num_held_out_pairs: int
-    num_held_out_prompts: int
-    unseen_prompt_share: float
-    """Share of the held-out pairs about prompts that do not occur in training."""
-    num_too_long: int
-    """Pairs left out because a response with its prompt exceeds `max_length`."""
-    num_tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Side:
-    """The training or the held-out rankings."""
+    """Rankings that one model trains on, or all are measured on."""
 
     comparisons: list[Comparison]
     num_too_long: int
@@ -82,60 +44,64 @@ class Side:
 
 
 def main(params: Params, tracker: Tracker) -> RewardModelingReport:
-    """Train two from the instruction model, on different prompts; measure on pairs about prompts held out of both."""
-    settings, target = params.reward_modeling, device.prepare(params.seed, params.threads)
+    """Train both models from the instruction model; measure them on pairs about prompts held out."""
+    target = device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
-    everything = _load("train", tokenizer, settings)
-    held_out = _load("valid", tokenizer, settings)
-    train, others = _divided(everything, settings.held_out_model_share, params.seed)
-    trained = []
-    for side, folder in ((train, Artifact.REWARD), (others, Artifact.HELD_OUT_REWARD)):
-        model = models.with_reward_head(Artifact.SFT.path).to(target)
-        model.config.pad_token_id = tokenizer.pad_token_id
-        trained.append((model, _train(model, tokenizer, side.comparisons, params, tracker)))
-        models.save(model, tokenizer, folder.path)
-    (model, steps), (second, more_steps) = trained
+    train = _load("train", tokenizer, params.reward_modeling)
+    held_out = _load("valid", tokenizer, params.reward_modeling)
+    first, second = _divided(train, params.reward_modeling.held_out_model_share, params.seed)
+    model = models.with_reward_head(Artifact.SFT.path).to(target)
+    steps = _train(model, tokenizer, first.comparisons, params, tracker)
     files.write_csv(
         Artifact.REWARD_MODELING_CURVE.path,
         ("step", "loss", "accuracy"),
         [(step.step, step.loss, step.accuracy) for step in steps],
     )
-    num_tokens = sum(step.tokens for step in [*steps, *more_steps])
-    tracker.effort(
-        flops=6.0 * model.num_parameters() * num_tokens,
-        tokens=num_tokens,
-        objective="preference likelihood (Bradley-Terry)",
-        customisation="all weights and a new scalar head, twice",
-    )
-    return _report(
+    judge = models.with_reward_head(Artifact.SFT.path).to(target)
+    judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, whose="held_out_model_")
+    report = reported(
         held_out=judged(model, held_out.comparisons),
-        seen=judged(model, train.comparisons[: len(held_out.comparisons)]),
-        by_second=judged(second, held_out.comparisons),
-        train=train,
-        others=others,
-        num_too_long=everything.num_too_long + held_out.num_too_long,
-        num_tokens=num_tokens,
-        params=params,
+        by_judge=judged(judge, held_out.comparisons),
+        seen=judged(model, first.comparisons[: len(held_out.comparisons)]),
+        trained_on=first.prompts,
+        num_train_pairs=first.num_pairs,
+        num_judge_pairs=second.num_pairs,
+        num_too_long=train.num_too_long + held_out.num_too_long,
+        num_tokens=sum(step.tokens for step in [*steps, *judge_steps]),
+        similar_length_ratio=params.reward_modeling.similar_length_ratio,
+        seed=params.seed,
     )
+    _require_good(report, params.reward_modeling.gate)
+    models.save(model, tokenizer, Artifact.REWARD.path)
+    models.save(judge, tokenizer, Artifact.HELD_OUT_REWARD.path)
+    return report
 
 
-def _divided(side: Side, share: float, seed: int) -> tuple[Side, Side]:
-    """The rankings for the reward model and those for the second one, which never teaches a policy: by prompt."""
-    second = {prompt for prompt in side.prompts if preferences.held_out(f"second\0{prompt}", seed=seed, share=share)}
-    sides = [
-        Side(
-            comparisons=[item for item in side.comparisons if (item.records[0]["prompt"] in second) is wanted],
-            num_too_long=0,
-        )
-        for wanted in (False, True)
+REMEDIES = {
+    "min_accuracy": "gather more feedback (feedback.num_prompts), look at how far annotators agree"
+    " (reports/feedback.json), raise reward_modeling.epochs",
+    "min_gain_over_length": "gather pairs of similar length, or more of them",
+    "max_calibration_error": "lower reward_modeling.epochs or reward_modeling.learning_rate",
+}
+
+
+def _require_good(report: RewardModelingReport, gate: RewardVerdict) -> None:
+    """Raise GateError unless all limits are met; the figures are kept where DVC does not remove them."""
+    rules = zip(REMEDIES.items(), rules_of_reward_model(asdict(report), gate), strict=True)
+    failed = [
+        f"{rule.words}: {remedy}, or change reward_modeling.gate.{key}"
+        for (key, remedy), rule in rules
+        if not rule.passed
     ]
-    if min(len(each.prompts) for each in sides) < FEWEST_PROMPTS:
-        raise DataError(
-            f"Of the {len(side.prompts)} prompts with training pairs {len(sides[0].prompts)} go to the reward model and"
-            f" {len(second)} to the second one, but {FEWEST_PROMPTS} are needed for each: change"
-            " reward_modeling.held_out_model_share in params.yaml, or gather more feedback (feedback.num_prompts)."
-        )
-    return sides[0], sides[1]
+    path = State.REFUSED.path / "reward_modeling.json"
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    stage.write_report(report, path)
+    raise GateError(
+        f"The reward model is not good enough to teach a policy, and is not kept. {'; '.join(failed)} in params.yaml."
+        f" All figures are in {path}."
+    )
 
 
 def _load(split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", settings: RewardModeling) -> Side:
@@ -154,22 +120,40 @@ def _load(split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", settings:
     return side
 
 
+def _divided(train: Side, share: float, seed: int) -> tuple[Side, Side]:
+    """The rankings of the first and of the held-out model, by hash of their prompt."""
+    sides: tuple[list[Comparison], list[Comparison]] = ([], [])
+    for item in train.comparisons:
+        sides[preferences.for_held_out_model(item.records[0]["prompt"], seed=seed, share=share)].append(item)
+    first, second = (Side(comparisons=side, num_too_long=0) for side in sides)
+    for side, whose in ((first, "reward model"), (second, "held-out reward model")):
+        if len(side.prompts) < FEWEST_PROMPTS:
+            raise DataError(
+                f"Of {len(train.prompts)} prompts to train on, reward_modeling.held_out_model_share ({share:g}) leaves"
+                f" {len(side.prompts)} to the {whose}, but {FEWEST_PROMPTS} are needed: gather more feedback"
+                " (feedback.num_prompts) or change that share in params.yaml."
+            )
+    return first, second
+
+
 def _train(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     comparisons: Sequence[Comparison],
     params: Params,
     tracker: Tracker,
+    whose: str = "",
 ) -> list[reward_trainer.Step]:
     settings = params.reward_modeling
+    model.config.pad_token_id = tokenizer.pad_token_id
     lengths = [item.longest for item in comparisons]
     batches = rewards.planned(lengths, batch_size=settings.batch_size, epochs=settings.epochs, seed=params.seed)
     steps: list[reward_trainer.Step] = []
-    with tracker.progress("training", len(batches), "steps") as bar:
+    with tracker.progress(f"{whose}training".replace("_", " "), len(batches), "steps") as bar:
 
         def on_step(step: reward_trainer.Step) -> None:
             steps.append(step)
-            tracker.log({"loss": step.loss, "accuracy": step.accuracy}, step.step)
+            tracker.log({f"{whose}loss": step.loss, f"{whose}accuracy": step.accuracy}, step.step)
             bar.advance(1, loss=step.loss, accuracy=step.accuracy)
 
         reward_trainer.train(
@@ -184,12 +168,29 @@ def _train(
             on_step=on_step,
             stop=stage.preempted,
         )
+    tokens = sum(step.tokens for step in steps)
+    tracker.effort(
+        flops=6.0 * model.num_parameters() * tokens,
+        tokens=tokens,
+        objective="preference likelihood (Bradley-Terry)",
+        customisation="all weights and a new scalar head",
+    )
     return steps
 
 
 def judged(model: "PreTrainedModel", comparisons: Sequence[Comparison]) -> list[Judged]:
-    """All pairs of the rankings with their margins."""
-    scores = iter(rewards.score_ids(model, [sequence for item in comparisons for sequence in item.sequences]))
+    """All pairs of the rankings with their margins.
+
+    Raises:
+        TrainingError: when a reward is not a finite number.
+    """
+    given = rewards.score_ids(model, [sequence for item in comparisons for sequence in item.sequences])
+    if undefined := sum(not math.isfinite(reward) for reward in given):
+        raise TrainingError(
+            f"The reward model gives no finite number to {undefined} of {len(given)} responses: lower"
+            " reward_modeling.learning_rate in params.yaml."
+        )
+    scores = iter(given)
     pairs = []
     for item in comparisons:
         reward = [next(scores) for _ in item.sequences]
@@ -197,54 +198,18 @@ def judged(model: "PreTrainedModel", comparisons: Sequence[Comparison]) -> list[
         pairs += [
             Judged(
                 prompt=record["prompt"],
-                margin=reward[chosen] - reward[rejected],
+                chosen_reward=reward[chosen],
+                rejected_reward=reward[rejected],
                 chosen_tokens=tokens[chosen],
                 rejected_tokens=tokens[rejected],
                 gold_margin=diagnostics.gold_margin(record),
+                source=record["source"],
+                annotator=record.get("annotator"),
+                task=record.get("task"),
             )
             for record, chosen, rejected in zip(item.records, item.chosen, item.rejected, strict=True)
         ]
     return pairs
-
-
-def _report(
-    *,
-    held_out: list[Judged],
-    seen: list[Judged],
-    by_second: list[Judged],
-    train: Side,
-    others: Side,
-    num_too_long: int,
-    num_tokens: int,
-    params: Params,
-) -> RewardModelingReport:
-    prompts = [pair.prompt for pair in held_out]
-    interval = cluster_bootstrap([pair.correct for pair in held_out], prompts, seed=params.seed)
-    ratio = params.reward_modeling.similar_length_ratio
-    ceiling = diagnostics.ceiling(held_out)
-    trained_on = train.prompts | others.prompts
-    return RewardModelingReport(
-        held_out_accuracy=interval.mean,
-        held_out_accuracy_low=interval.low,
-        held_out_accuracy_high=interval.high,
-        train_accuracy=fmean(pair.correct for pair in seen),
-        expected_calibration_error=pairwise_calibration_error([pair.margin for pair in held_out]),
-        similar_length_accuracy=diagnostics.accuracy(held_out, lambda pair: pair.similar_in_length(ratio)),
-        shorter_chosen_accuracy=diagnostics.accuracy(held_out, lambda pair: pair.correct_by_length == 0),
-        length_baseline_accuracy=fmean(pair.correct_by_length for pair in held_out),
-        gold_accuracy=diagnostics.gold_accuracy(held_out),
-        best_reachable_accuracy=ceiling,
-        recovered_share=diagnostics.recovered_share(interval.mean, ceiling),
-        mean_margin=fmean(pair.margin for pair in held_out),
-        held_out_model_accuracy=fmean(pair.correct for pair in by_second),
-        num_train_pairs=train.num_pairs,
-        num_held_out_model_pairs=others.num_pairs,
-        num_held_out_pairs=len(held_out),
-        num_held_out_prompts=len(set(prompts)),
-        unseen_prompt_share=fmean(prompt not in trained_on for prompt in prompts),
-        num_too_long=num_too_long,
-        num_tokens=num_tokens,
-    )
 
 
 if __name__ == "__main__":

@@ -1,23 +1,27 @@
 """Reward modelling: does it learn what pairs prefer, and say honestly how well?"""
 
+import json
+import math
 import random
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from pipelines import reward_modeling, stage
 from pipelines.adapters import datasets, files, models, reward_trainer
 from pipelines.adapters.tracking import NullTracker
+from pipelines.artifacts import Artifact, State
 from pipelines.core.learning import rewards
-from pipelines.errors import DataError, Preempted, TrainingError
+from pipelines.core.learning.preferences import for_held_out_model
+from pipelines.errors import DataError, GateError, Preempted, TrainingError
 from tests.fixtures import tiny_model, tiny_tokenizer
 from tests.learning import params, write_model
 
 KIND, RUDE = ("please", "thanks", "friend"), ("stupid", "ugly", "shut")
 THINGS = ("ball", "cake", "drum", "kite", "boat", "hat")
 SETTINGS = {"epochs": 3.0, "batch_size": 8, "learning_rate": 3e-3, "max_length": 64}
+LAX = {"min_accuracy": 0.0, "min_gain_over_length": -1.0, "max_calibration_error": 1.0}
+REFUSED = State.REFUSED.path / "reward_modeling.json"
 
 
 def pairs(split, count, *, prompts=40, noise=0.0, seed=0):
@@ -55,7 +59,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def run(tracker=None, **changes):
-    return reward_modeling.main(params(reward_modeling={**SETTINGS, **changes}), tracker or NullTracker())
+    return reward_modeling.main(params(reward_modeling={"gate": LAX, **SETTINGS, **changes}), tracker or NullTracker())
 
 
 def test_what_is_preferred_is_learnt_and_holds_for_prompts_not_seen(workspace):
@@ -66,8 +70,44 @@ def test_what_is_preferred_is_learnt_and_holds_for_prompts_not_seen(workspace):
     assert report.length_baseline_accuracy < 0.65
     assert report.shorter_chosen_accuracy > 0.8
     assert report.unseen_prompt_share == 1.0
-    assert report.num_train_pairs + report.num_held_out_model_pairs == 240
     assert (report.num_held_out_pairs, report.num_held_out_prompts) == (80, 40)
+
+
+def test_the_two_models_share_the_training_prompts_between_them(workspace, monkeypatch):
+    taught = []
+    train = reward_trainer.train
+    monkeypatch.setattr(
+        reward_trainer,
+        "train",
+        lambda model, tokenizer, comparisons, *rest, **options: (
+            taught.append({record["prompt"] for item in comparisons for record in item.records}),
+            train(model, tokenizer, comparisons, *rest, **options),
+        ),
+    )
+    report = run(epochs=1.0)
+    first, second = taught
+    assert not first & second
+    assert first | second == {f"train {number}" for number in range(40)}
+    assert 5 <= len(second) <= 22
+    assert report.num_train_pairs + report.num_held_out_model_pairs == 240
+    assert report.num_train_pairs == 6 * len(first)
+
+
+def test_the_held_out_model_is_one_of_its_own_that_also_learns_what_is_preferred(workspace):
+    report = run()
+    assert report.held_out_model_accuracy > 0.8
+    assert report.held_out_model_accuracy_low <= report.held_out_model_accuracy <= report.held_out_model_accuracy_high
+    first, second = (models.load_reward(artifact.path) for artifact in (Artifact.REWARD, Artifact.HELD_OUT_REWARD))
+    assert not first.score.weight.equal(second.score.weight)
+    assert models.load_tokenizer(Artifact.HELD_OUT_REWARD.path).chat_template
+
+
+def test_too_few_prompts_for_two_models_are_an_error_with_both_keys(workspace):
+    write(pairs("train", 60, prompts=2), pairs("valid", 20))
+    with pytest.raises(
+        DataError, match=r"Of 2 prompts .*reward_modeling\.held_out_model_share .*\(feedback\.num_prompts\)"
+    ):
+        run()
 
 
 def test_the_saved_model_gives_the_rewards_that_were_reported(workspace):
@@ -92,11 +132,55 @@ def test_labels_at_random_teach_nothing_and_the_interval_says_so(workspace):
     assert report.best_reachable_accuracy < 0.7
 
 
+def test_shuffled_labels_are_refused_by_the_default_gate_with_number_limit_and_remedy(workspace):
+    write(pairs("train", 240, noise=0.5), pairs("valid", 80, noise=0.5))
+    with pytest.raises(GateError) as refused:
+        run(gate=params().reward_modeling.gate.model_dump())
+    found = json.loads(REFUSED.read_text())
+    low = f"{found['held_out_accuracy_low']:.4g}"
+    words = str(refused.value)
+    assert f"lower end of its accuracy on held-out pairs: {low} (at least 0.55: not met)" in words
+    assert "feedback.num_prompts" in words
+    assert "reward_modeling.gate.min_accuracy in params.yaml" in words
+    assert str(REFUSED) in words
+    assert not Artifact.REWARD.path.exists()
+    assert not Artifact.HELD_OUT_REWARD.path.exists()
+
+
+def test_a_sound_model_passes_the_default_gate_and_clears_the_last_refusal(workspace):
+    REFUSED.parent.mkdir(parents=True)
+    REFUSED.write_text("{}")
+    run(gate=params().reward_modeling.gate.model_dump())
+    assert Artifact.REWARD.path.exists()
+    assert not REFUSED.exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "remedy"),
+    [
+        ({"min_gain_over_length": 0.9}, "reward_modeling.gate.min_gain_over_length"),
+        ({"max_calibration_error": 0.0}, "lower reward_modeling.epochs or reward_modeling.learning_rate"),
+    ],
+)
+def test_each_limit_of_the_gate_refuses_with_its_own_remedy(workspace, limit, remedy):
+    with pytest.raises(GateError) as refused:
+        run(epochs=1.0, gate={**LAX, **limit})
+    assert remedy in str(refused.value)
+    assert "min_accuracy" not in str(refused.value)
+
+
+def test_rewards_that_are_no_numbers_are_an_error_and_no_accuracy_of_a_half(workspace, monkeypatch):
+    monkeypatch.setattr(rewards, "score_ids", lambda _model, sequences: [math.nan] * len(sequences))
+    with pytest.raises(TrainingError, match="gives no finite number to"):
+        run(epochs=1.0)
+    assert not Artifact.REWARD.path.exists()
+
+
 def test_the_curve_has_a_line_for_each_step_and_the_loss_falls(workspace):
     report = run()
     header, *lines = Path("reports/curves/reward_modeling.csv").read_text().splitlines()
     assert header == "step,loss,accuracy"
-    assert len(lines) == 3 * -(-report.num_train_pairs // 8)
+    assert len(lines) == 3 * math.ceil(report.num_train_pairs / 8)
     losses = [float(line.split(",")[1]) for line in lines]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
@@ -112,7 +196,8 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(workspace):
     long = [{**record, "chosen": record["chosen"] + "now " * 80} for record in pairs("long", 5)]
     write([*pairs("train", 60), *long], pairs("valid", 20))
     report = run(epochs=1.0)
-    assert (report.num_too_long, report.num_train_pairs + report.num_held_out_model_pairs) == (5, 60)
+    assert report.num_too_long == 5
+    assert report.num_train_pairs + report.num_held_out_model_pairs == 60
 
 
 def test_when_all_pairs_are_too_long_the_key_is_named(workspace):
@@ -127,33 +212,10 @@ def test_held_out_pairs_about_a_single_prompt_are_refused(workspace):
 
 
 def test_prompts_on_both_sides_are_confessed(workspace):
-    known = [{**record, "prompt": "train 3"} for record in pairs("valid", 10)]
+    taught = next(f"train {n}" for n in range(40) if not for_held_out_model(f"train {n}", seed=7, share=0.3333))
+    known = [{**record, "prompt": taught} for record in pairs("valid", 10)]
     write(pairs("train", 60), [*known, *pairs("valid", 10)])
     assert run(epochs=1.0).unseen_prompt_share == 0.5
-
-
-def test_the_second_reward_model_learns_from_other_prompts_and_is_measured_on_the_same_pairs(workspace, monkeypatch):
-    learnt = []
-    train = reward_trainer.train
-
-    def watched(model, tokenizer, comparisons, *arguments, **options):
-        learnt.append({item.records[0]["prompt"] for item in comparisons})
-        return train(model, tokenizer, comparisons, *arguments, **options)
-
-    monkeypatch.setattr(reward_trainer, "train", watched)
-    report = run()
-    first, second = learnt
-    assert not first & second
-    assert len(first) > len(second) > 5
-    assert report.held_out_model_accuracy > 0.8
-    weights = [load_file(f"models/{name}/model.safetensors")["score.weight"] for name in ("reward", "held_out_reward")]
-    assert not torch.equal(*weights)
-
-
-def test_too_few_prompts_for_two_reward_models_is_an_error_with_the_key(workspace):
-    write(pairs("train", 60, prompts=3), pairs("valid", 20))
-    with pytest.raises(DataError, match=r"2 are needed for each: change reward_modeling\.held_out_model_share"):
-        run()
 
 
 def test_a_run_that_is_asked_to_stop_stops_and_leaves_no_model(workspace, monkeypatch):

@@ -34,7 +34,22 @@ REPORTS: dict[str, dict[str, Any]] = {
         "held_out_accuracy": 0.781,
         "held_out_accuracy_low": 0.752,
         "held_out_accuracy_high": 0.809,
+        "held_out_model_accuracy": 0.742,
+        "length_baseline_accuracy": 0.512,
         "expected_calibration_error": 0.031,
+        "calibration": [
+            {"confidence": 0.525, "accuracy": 0.54, "count": 90},
+            {"confidence": 0.74, "accuracy": 0.71, "count": 210},
+            {"confidence": 0.96, "accuracy": 0.93, "count": 300},
+        ],
+        "by_source": {"simulated": {"accuracy": 0.78, "low": 0.7, "high": 0.8, "num_pairs": 600, "num_prompts": 120}},
+        "by_annotator": {"annotator-1": {"accuracy": 0.8, "low": None, "high": None, "num_pairs": 4, "num_prompts": 1}},
+        "rewards_by_task": {
+            "continuation": {
+                side: {"mean": mean, "deviation": 1.1, "quantiles": [-2.0, -0.5, mean, 0.9, 2.1], "number": 600}
+                for side, mean in (("chosen", 0.5), ("rejected", -0.4))
+            }
+        },
     },
     "ppo": {
         "reward_before": 0.02,

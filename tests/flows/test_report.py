@@ -14,7 +14,7 @@ from flows.charts import Series
 from pipelines import stage
 from tests.flows import examples
 
-SECTIONS = ["graph", "curves", "tasks", "alignment", "compression", "samples", "effort"]
+SECTIONS = ["graph", "curves", "tasks", "reward", "alignment", "compression", "samples", "effort"]
 
 
 @pytest.fixture
@@ -204,3 +204,12 @@ def test_the_agreement_of_a_constitution_is_told_where_there_is_one() -> None:
     told = {"constitution": {"agreement": {"human": {"accuracy": 0.7126}, "simulated": {"accuracy": 0.5}}}}
     assert figures.sentence("feedback", told) == "constitution agrees 0.713 (human), 0.500 (simulated)"
     assert figures.sentence("feedback", {"constitution": None}) == ""
+
+
+def test_the_reward_model_is_shown_with_its_curve_its_annotators_and_its_rewards(page: str) -> None:
+    part = page[page.index('<section id="reward">') : page.index('<section id="alignment">')]
+    assert "as right as sure" in part
+    assert "annotator-1" in part
+    assert ">0.742<" in part
+    assert ">-0.40<" in part
+    assert "None" not in part

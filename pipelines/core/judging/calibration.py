@@ -1,6 +1,7 @@
 """Does a judge know how sure to be?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +25,34 @@ def expected_calibration_error(confidences: Sequence[float], correct: Sequence[f
     bin_of = np.minimum((sure * bins).astype(int), bins - 1)
     gaps = np.bincount(bin_of, weights=right - sure, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Preferences of about the same confidence."""
+
+    confidence: float
+    """Mean."""
+    accuracy: float
+    count: int
+
+
+def calibration_curve(margins: Sequence[float], *, bins: int = 10) -> list[Bin]:
+    """How often a Bradley-Terry model is right, by how sure it is: equally wide bins of [0.5, 1], empty ones left out.
+
+    Its mean gap, weighted by the counts, is `pairwise_calibration_error` for twice as many bins.
+    """
+    margin = np.asarray(margins, dtype=float)
+    sure, right = 1 / (1 + np.exp(-np.abs(margin))), 0.5 + 0.5 * np.sign(margin)
+    bin_of = np.minimum((sure * 2 * bins).astype(int), 2 * bins - 1)
+    return [
+        Bin(
+            confidence=float(sure[bin_of == number].mean()),
+            accuracy=float(right[bin_of == number].mean()),
+            count=int((bin_of == number).sum()),
+        )
+        for number in np.unique(bin_of)
+    ]
 
 
 def pairwise_calibration_error(margins: Sequence[float], *, bins: int = 20) -> float:

@@ -22,25 +22,12 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.core.judging import comparison
+from pipelines.core.judging.rules import Bounds, Rule, limit, number, rules_of_reward_model, said
 from pipelines.core.judging.scores import mean
-from pipelines.params import Floor, Infra, Promotion, RewardVerdict
+from pipelines.params import Floor, Infra, Promotion
 
-Group = Literal["lineage", "quality", "service"]
 Figures = Mapping[str, Mapping[str, Any]]
 """Stage -> field of its report -> value."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One limit, the figure it was held against, and what came of it."""
-
-    group: Group
-    name: str
-    figure: float | str | None
-    """None where there was nothing to measure, which is a fail."""
-    limit: str
-    passed: bool
-    words: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +145,7 @@ def judge(candidate: Candidate, champion: Champion | None, exam: Exam, settings:
         *_lineage(candidate),
         *_exam(exam, champion, settings),
         *_floors(candidate, exam, settings.floors),
-        *_reward_model(candidate.figures, settings.reward_model),
+        *rules_of_reward_model(candidate.figures.get("reward_modeling", {}), settings.reward_model),
         *(_comparisons(candidate, champion, exam, settings, seed) if champion else []),
         *_service(candidate.service, settings.infra),
     ]
@@ -198,14 +185,14 @@ def _lineage(candidate: Candidate) -> Iterable[Rule]:
     examined = candidate.marks.manifest_sha256 if candidate.marks else None
     yield _same_release("challenger", examined, candidate.manifest_sha256)
     checks = candidate.figures.get("data_validation", {})
-    met, total = _number(checks.get("expectations_met")), _number(checks.get("expectations_total"))
+    met, total = number(checks.get("expectations_met")), number(checks.get("expectations_total"))
     yield Rule(
         group="lineage",
         name="data contract",
         figure=met,
         limit=f"all {total:g} expectations" if total is not None else "all expectations",
         passed=met is not None and total is not None and met == total > 0,
-        words=f"{_said(met)} of {_said(total)} expectations about the data were met",
+        words=f"{said(met)} of {said(total)} expectations about the data were met",
     )
 
 
@@ -225,8 +212,8 @@ def _same_release(whose: str, examined: str | None, registered: str) -> Rule:
 
 def _exam(exam: Exam, champion: Champion | None, settings: Promotion) -> Iterable[Rule]:
     count, floor = len(exam.questions), settings.min_examples
-    yield _limit("quality", "size of the exam", count, "instructions in the exam", Bounds(low=floor))
-    yield _limit("quality", "documents of the exam", len(exam.documents), "documents in the exam", Bounds(low=2))
+    yield limit("quality", "size of the exam", count, "instructions in the exam", Bounds(low=floor))
+    yield limit("quality", "documents of the exam", len(exam.documents), "documents in the exam", Bounds(low=2))
     if champion is None:
         return
     share = settings.min_share_of_last_exam
@@ -255,42 +242,13 @@ def _exam(exam: Exam, champion: Champion | None, settings: Promotion) -> Iterabl
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """A closed range, either end open when None."""
-
-    low: float | None = None
-    high: float | None = None
-
-    def hold(self, value: float) -> bool:
-        """True when `value` lies within."""
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-    def __str__(self) -> str:
-        parts = [("at least", self.low), ("at most", self.high)]
-        return " and ".join(f"{word} {bound:g}" for word, bound in parts if bound is not None)
-
-
-def _limit(group: Group, name: str, value: Any, what: str, bounds: Bounds) -> Rule:
-    number = _number(value)
-    passed = number is not None and bounds.hold(number)
-    return Rule(
-        group=group,
-        name=name,
-        figure=number,
-        limit=str(bounds),
-        passed=passed,
-        words=f"{what}: {_said(value)} ({bounds}{'' if passed else ': not met'})",
-    )
-
-
 def _floors(candidate: Candidate, exam: Exam, floors: Sequence[Floor]) -> Iterable[Rule]:
     own = {"exam": _measured(candidate.marks, exam)}
     for floor in floors:
         stage, name = floor.figure.split(".", 1)
         value = {**candidate.figures, **own}.get(stage, {}).get(name)
         bounds = Bounds(low=floor.at_least, high=floor.at_most)
-        yield _limit("quality", f"floor of {floor.figure}", value, floor.figure, bounds)
+        yield limit("quality", f"floor of {floor.figure}", value, floor.figure, bounds)
 
 
 def _measured(marks: Marks | None, exam: Exam) -> dict[str, float | None]:
@@ -302,35 +260,6 @@ def _measured(marks: Marks | None, exam: Exam) -> dict[str, float | None]:
         "task_score": mean(values) if values else None,
         "bits_per_byte": sum(nats) / math.log(2) / size if nats and size else None,
     }
-
-
-def _reward_model(figures: Figures, settings: RewardVerdict) -> Iterable[Rule]:
-    found = figures.get("reward_modeling", {})
-    low, error = found.get("held_out_accuracy_low"), found.get("expected_calibration_error")
-    accuracy, by_length = _number(found.get("held_out_accuracy")), _number(found.get("length_baseline_accuracy"))
-    gain = None if accuracy is None or by_length is None else accuracy - by_length
-    about = "reward model: "
-    yield _limit(
-        "quality",
-        "reward model, accuracy",
-        low,
-        f"{about}lower end of its accuracy on held-out pairs",
-        Bounds(low=settings.min_accuracy),
-    )
-    yield _limit(
-        "quality",
-        "reward model, more than length",
-        gain,
-        f"{about}accuracy less that of preferring the longer response",
-        Bounds(low=settings.min_gain_over_length),
-    )
-    yield _limit(
-        "quality",
-        "reward model, calibration",
-        error,
-        f"{about}expected calibration error",
-        Bounds(high=settings.max_calibration_error),
-    )
 
 
 def _comparisons(
@@ -362,7 +291,7 @@ def _pairs(challenger: Marks | None, champion: Marks | None, kind: str, ids: Seq
 
 def _in_order(values: Mapping[str, float], ids: Sequence[str]) -> list[float] | None:
     """The values of `ids`; None when there are no ids, or any value is missing or not finite."""
-    found = [_number(values.get(one)) for one in ids]
+    found = [number(values.get(one)) for one in ids]
     kept = [value for value in found if value is not None]
     return kept if found and len(kept) == len(found) else None
 
@@ -462,32 +391,14 @@ def _service(service: Service | None, settings: Infra) -> Iterable[Rule]:
         ("memory", service.peak_memory_mib, "peak memory, MiB", Bounds(high=settings.max_memory_mib)),
     )
     for name, value, what, bounds in limits:
-        yield _limit("service", name, value, what, bounds)
+        yield limit("service", name, value, what, bounds)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
     """The smallest value with at least `share` of the values at or below it; None of nothing or of undefined ones."""
-    if not values or any(_number(value) is None for value in values):
+    if not values or any(number(value) is None for value in values):
         return None
     return float(np.quantile(values, share, method="inverted_cdf"))
-
-
-def _number(value: Any) -> float | None:
-    """`value` as a float; None for everything that is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _said(value: Any) -> str:
-    number = _number(value)
-    if number is not None:
-        return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e12 else f"{number:.4g}"
-    return "missing" if value is None else f"{value!r}, which is no finite number"
 
 
 def _short(sha256: str | None) -> str:

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
+
+import numpy as np
+
+from pipelines.core.judging.intervals import cluster_bootstrap
 
 CHANCE = 0.5
 
@@ -13,12 +17,20 @@ class Judged:
     """One preference pair with what the reward model thinks of it."""
 
     prompt: str
-    margin: float
-    """Reward of the chosen response less that of the rejected one."""
+    chosen_reward: float
+    rejected_reward: float
     chosen_tokens: int
     rejected_tokens: int
     gold_margin: float | None = None
     """Gold score of the chosen response less that of the rejected one."""
+    source: str = "unknown"
+    annotator: str | None = None
+    task: str | None = None
+
+    @property
+    def margin(self) -> float:
+        """Reward of the chosen response less that of the rejected one."""
+        return self.chosen_reward - self.rejected_reward
 
     @property
     def correct(self) -> float:
@@ -49,6 +61,87 @@ def accuracy(pairs: Sequence[Judged], where: Callable[[Judged], bool] = lambda _
     """Share in order among the pairs `where` it holds; None without any."""
     chosen = [pair.correct for pair in pairs if where(pair)]
     return fmean(chosen) if chosen else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Accuracy on some of the held-out pairs."""
+
+    accuracy: float
+    low: float | None
+    """Ends of the 95 % interval, the pairs of a prompt drawn together; None with a single prompt."""
+    high: float | None
+    num_pairs: int
+    num_prompts: int
+
+
+def parts(pairs: Sequence[Judged], key: Callable[[Judged], str | None], *, seed: int) -> dict[str, Part]:
+    """Accuracy on the pairs of each `key`, sorted by it; pairs whose key is None are in none."""
+    groups: dict[str, list[Judged]] = {}
+    for pair in pairs:
+        if (name := key(pair)) is not None:
+            groups.setdefault(name, []).append(pair)
+    return {name: _part(groups[name], seed) for name in sorted(groups)}
+
+
+def _part(pairs: Sequence[Judged], seed: int) -> Part:
+    prompts = [pair.prompt for pair in pairs]
+    right = [pair.correct for pair in pairs]
+    interval = cluster_bootstrap(right, prompts, seed=seed) if len(set(prompts)) > 1 else None
+    return Part(
+        accuracy=fmean(right),
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        num_pairs=len(pairs),
+        num_prompts=len(set(prompts)),
+    )
+
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How some rewards are distributed."""
+
+    mean: float
+    deviation: float
+    """Standard deviation of the population."""
+    quantiles: list[float]
+    """At 0.05, 0.25, 0.5, 0.75 and 0.95, linear between neighbours."""
+    number: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The distribution of at least one value."""
+    return Spread(
+        mean=fmean(values),
+        deviation=pstdev(values),
+        quantiles=np.quantile(values, QUANTILES).tolist(),
+        number=len(values),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRewards:
+    """Rewards of the responses to the prompts of one task; a response counts once for each pair that it is in."""
+
+    chosen: Spread
+    rejected: Spread
+
+
+def rewards_by_task(pairs: Sequence[Judged]) -> dict[str, TaskRewards]:
+    """Rewards of chosen and rejected responses for each task, sorted; pairs without a task are under `unknown`."""
+    groups: dict[str, list[Judged]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.task or "unknown", []).append(pair)
+    return {
+        task: TaskRewards(
+            chosen=spread([pair.chosen_reward for pair in group]),
+            rejected=spread([pair.rejected_reward for pair in group]),
+        )
+        for task, group in sorted(groups.items())
+    }
 
 
 def recovered_share(accuracy: float, ceiling: float | None) -> float | None:

@@ -142,8 +142,19 @@ def from_ratings(ratings: Iterable[Rating], kind: str) -> tuple[list[Ranking], i
 
 def held_out(prompt: str, *, seed: int, share: float) -> bool:
     """Whether the pairs of a prompt are held out: decided by hash, so that new prompts move no old one."""
-    digest = hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return _drawn(f"{seed}\0{prompt}", share)
+
+
+def for_held_out_model(prompt: str, *, seed: int, share: float) -> bool:
+    """Whether the pairs of a training prompt train the second, held-out reward model; decided as in `held_out`.
+
+    By a hash of its own: that of `held_out` is above the held-out share for every training prompt.
+    """
+    return _drawn(f"{seed}\0held-out reward model\0{prompt}", share)
+
+
+def _drawn(text: str, share: float) -> bool:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") < share * 2**64
 
 
 def best_reachable_accuracy(records: Iterable[Mapping[str, Any]]) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.judging.calibration import expected_calibration_error, pairwise_calibration_error
+from pipelines.core.judging.calibration import calibration_curve, expected_calibration_error, pairwise_calibration_error
 
 
 def test_a_judge_as_right_as_sure_has_no_error():
@@ -53,3 +53,17 @@ def test_the_error_lies_between_zero_and_one(margins):
     error = pairwise_calibration_error(margins)
     assert 0 <= error <= 1
     assert math.isfinite(error)
+
+
+def test_the_curve_tells_confidence_accuracy_and_count_of_each_bin():
+    low, high = math.log(0.62 / 0.38), math.log(0.97 / 0.03)
+    first, last = calibration_curve([low, -low, high, high, -high, high])
+    assert (first.confidence, first.accuracy, first.count) == (pytest.approx(0.62), 0.5, 2)
+    assert (last.confidence, last.accuracy, last.count) == (pytest.approx(0.97), 0.75, 4)
+
+
+@given(st.lists(st.floats(-6, 6), min_size=1, max_size=60))
+def test_the_gaps_of_the_curve_are_the_calibration_error(margins):
+    curve = calibration_curve(margins)
+    gap = sum(one.count * abs(one.accuracy - one.confidence) for one in curve) / len(margins)
+    assert gap == pytest.approx(pairwise_calibration_error(margins), abs=1e-12)

@@ -1,5 +1,7 @@
 """What the figures about a reward model mean."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipelines.core.judging import reward_diagnostics as diagnostics
@@ -7,7 +9,43 @@ from pipelines.core.judging.reward_diagnostics import Judged
 
 
 def pair(margin, chosen=10, rejected=10, gold=None):
-    return Judged(prompt="p", margin=margin, chosen_tokens=chosen, rejected_tokens=rejected, gold_margin=gold)
+    return Judged(
+        prompt="p",
+        chosen_reward=float(margin),
+        rejected_reward=0.0,
+        chosen_tokens=chosen,
+        rejected_tokens=rejected,
+        gold_margin=gold,
+    )
+
+
+def test_each_part_has_its_accuracy_counts_and_interval_by_prompt():
+    marked = [
+        replace(pair(margin), prompt=prompt, annotator=name)
+        for margin, prompt, name in (
+            (1, "p", "ann"),
+            (-1, "q", "ann"),
+            (1, "q", "ann"),
+            (1, "p", "bob"),
+            (1, "p", None),
+        )
+    ]
+    found = diagnostics.parts(marked, lambda one: one.annotator, seed=1)
+    assert list(found) == ["ann", "bob"]
+    assert found["ann"].accuracy == pytest.approx(2 / 3)
+    assert (found["ann"].low, found["ann"].high) == (0.5, 1.0)
+    assert (found["ann"].num_pairs, found["ann"].num_prompts) == (3, 2)
+    assert (found["bob"].low, found["bob"].num_prompts) == (None, 1)
+
+
+def test_the_spread_of_rewards_is_told_for_each_task():
+    marked = [replace(pair(0), chosen_reward=float(n), rejected_reward=-1.0, task="mood") for n in range(5)]
+    found = diagnostics.rewards_by_task([*marked, pair(3)])
+    assert list(found) == ["mood", "unknown"]
+    assert found["mood"].chosen.mean == 2.0
+    assert found["mood"].chosen.deviation == pytest.approx(2**0.5)
+    assert found["mood"].chosen.quantiles == pytest.approx([0.2, 1.0, 2.0, 3.0, 3.8])
+    assert (found["mood"].rejected.mean, found["mood"].rejected.deviation) == (-1.0, 0.0)
 
 
 def test_a_pair_is_right_wrong_or_undecided_by_the_sign_of_its_margin():

@@ -156,3 +156,10 @@ def test_the_pairs_of_a_ranking_come_together_and_ready_pairs_stand_alone():
         {"id": "4", "prompt": "p", "ranking_id": None},
     ]
     assert [[record["id"] for record in group] for group in preferences.grouped(records)] == [["1", "3"], ["2"], ["4"]]
+
+
+def test_the_prompts_of_the_held_out_model_are_their_share_of_those_that_are_trained_on():
+    trained_on = [f"p{n}" for n in range(6000) if not preferences.held_out(f"p{n}", seed=7, share=0.2)]
+    chosen = [text for text in trained_on if preferences.for_held_out_model(text, seed=7, share=0.25)]
+    assert abs(len(chosen) / len(trained_on) - 0.25) < 0.025
+    assert chosen == [text for text in trained_on if preferences.for_held_out_model(text, seed=7, share=0.25)]
