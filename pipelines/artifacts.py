@@ -67,6 +67,8 @@ class State(StrEnum):
     ACCEPTED = ".moteur/accepted"
     FEEDBACK = ".moteur/feedback"
     SERVICES = ".moteur/services"
+    COMPARISONS = ".moteur/comparisons"
+    MEASURED = ".moteur/measured.json"
 
     @property
     def path(self) -> Path:
