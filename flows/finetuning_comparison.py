@@ -46,8 +46,8 @@ METHODS: dict[str, tuple[Candidate, ...]] = {
         Candidate(method="lora", optimizer="adamw", learning_rate=0.01),
     ),
     "prompt_tuning": (
+        Candidate(method="prompt_tuning", optimizer="adamw", learning_rate=0.03),
         Candidate(method="prompt_tuning", optimizer="adamw", learning_rate=0.1),
-        Candidate(method="prompt_tuning", optimizer="adamw", learning_rate=0.3),
     ),
     "bitfit": (
         Candidate(method="bitfit", optimizer="adamw", learning_rate=0.02),
@@ -157,9 +157,14 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
             "Exact match and ROUGE-L gained over the base model": charts.bar_chart(
                 {name: {"gain": max(0.0, value)} for name, value in gains.items()}, "gain in score"
             ),
-            "Forgetting against gain": charts.line_chart(
+            "Forgetting against gain, from the base model on": charts.line_chart(
                 [
-                    Series(name=name, points=[(gains[name], every[name]["forgetting"])], colour=number % 5 + 1)
+                    Series(
+                        name=name,
+                        points=[(0.0, 0.0), (gains[name], every[name]["forgetting"])],
+                        colour=number % 5 + 1,
+                        marks=True,
+                    )
                     for number, name in enumerate(name for name in gains if "replay" not in name)
                 ],
                 "gain in score",
