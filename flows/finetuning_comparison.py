@@ -178,7 +178,8 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
             ),
             (
                 "Forgetting is the relative growth of bits per byte on test text of the kind that the base model was"
-                " trained on. A soft prompt stands only in conversations, so that plain text hardly notices it."
+                " trained on. A frozen body forgets too: new tokens are also outputs where embeddings and head are one"
+                " matrix, and biases act on every text."
             ),
             "Where several rates were tried, the split valid chose.",
         ],

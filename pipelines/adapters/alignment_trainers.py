@@ -71,9 +71,10 @@ def dpo(
         TrainingError: when the loss is not a finite number.
         Preempted: when `run.stop` says so.
     """
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
+    disable_progress_bars()
     budget = Budget(flops, PASSES["dpo"], model.num_parameters())
 
     class Counting(DPOTrainer):  # type: ignore[misc]  # trl has no types
