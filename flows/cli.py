@@ -528,6 +528,66 @@ def rank_feedback(
     ranking.show(_enter(workspace), annotator=annotator, num=num)
 
 
+compare_app = typer.Typer(
+    name="compare",
+    help="""Hold methods against each other on the data and models of a finished lifecycle.
+
+    Each method works in a scratch workspace of its own below .moteur/comparisons; what the lifecycle made stays as it
+    is. A command that is stopped and given again goes on: what is finished is not run again. Pages and figures appear
+    in reports/comparison.
+
+    \b
+    Examples:
+      moteur compare finetuning
+      moteur compare finetuning --quick
+      moteur compare alignment
+    """,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(compare_app)
+
+
+@compare_app.command("finetuning")
+def compare_finetuning(
+    workspace: Workspace = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A part of the data: a first look.")] = False,
+) -> None:
+    """Full, LoRA, prompt tuning, biases and norms, and more or less replay: scores, forgetting, memory, time.
+
+    Same base model, instructions and seed. Where several learning rates are tried, the split valid chooses; scores are
+    of the split test.
+
+    \b
+    Examples:
+      moteur compare finetuning
+      moteur compare finetuning --quick --workspace .moteur/workspaces/tinystories
+    """
+    from flows import finetuning_comparison
+
+    typer.echo(finetuning_comparison.run(_enter(workspace), typer.echo, quick=quick).resolve())
+
+
+@compare_app.command("alignment")
+def compare_alignment(
+    workspace: Workspace = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A third of PPO's iterations: a first look.")] = False,
+) -> None:
+    """PPO, DPO, GRPO, RLOO and best-of-n: gold score, rewards, KL, length, share finished, time.
+
+    Same instruction model, reward model, prompts and pairs; the others get as many floating-point operations as PPO
+    spends, sampling included. Measured on held-out prompts.
+
+    \b
+    Examples:
+      moteur compare alignment
+      moteur compare alignment --quick --workspace .moteur/workspaces/tinystories
+    """
+    from flows import alignment_comparison
+
+    typer.echo(alignment_comparison.run(_enter(workspace), typer.echo, quick=quick).resolve())
+
+
 @app.command()
 def alerts(
     workspace: Workspace = None,

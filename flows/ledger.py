@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypedDict
 
 from pipelines.artifacts import State
@@ -23,15 +24,15 @@ class Entry(TypedDict):
     customisation: str
 
 
-def entries() -> list[Entry]:
+def entries(workspace: Path = Path()) -> list[Entry]:
     """All lines of the ledger in the order of time; a torn last line is left out."""
-    return list(_read())
+    return list(_read(workspace / State.EFFORT))
 
 
-def _read() -> Iterator[Entry]:
-    if not State.EFFORT.path.exists():
+def _read(path: Path) -> Iterator[Entry]:
+    if not path.exists():
         return
-    with State.EFFORT.path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8") as file:
         for line in file:
             try:
                 yield json.loads(line)
@@ -39,9 +40,9 @@ def _read() -> Iterator[Entry]:
                 continue
 
 
-def last_finished() -> dict[str, Entry]:
+def last_finished(workspace: Path = Path()) -> dict[str, Entry]:
     """Stage -> its latest run that finished: the one whose outputs are there."""
-    return {entry["stage"]: entry for entry in entries() if entry["status"] == "finished"}
+    return {entry["stage"]: entry for entry in entries(workspace) if entry["status"] == "finished"}
 
 
 def of_run(run: str) -> dict[str, Entry]:

@@ -72,6 +72,8 @@ class State(StrEnum):
     FEEDBACK = ".moteur/feedback"
     ANSWERS = ".moteur/answers"
     SERVICES = ".moteur/services"
+    COMPARISONS = ".moteur/comparisons"
+    MEASURED = ".moteur/measured.json"
 
     @property
     def path(self) -> Path:

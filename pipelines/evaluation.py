@@ -1,7 +1,7 @@
 """Measure base, instruction model and policy on held-out data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
@@ -98,8 +98,10 @@ def main(params: Params, tracker: Tracker) -> EvaluationReport:
         wanted = list({record["id"]: record for record in [*asked.every, *few.main]}.values())
         said = {name: examiner.answers(loaded[name], wanted) for name in ("sft", "policy")}
         removed = {name: examination.story_removed(examiner, loaded[name], asked) for name in said}
-        prompting = examination.promptings(examiner, loaded["base"], few, train, settings.shots)
-        said["base"] = _base_answers(examiner, loaded["base"], prompting[0], few, train, settings.decoding_examples)
+        # The base model has its own tokenizer: fine-tuning may have added a soft prompt.
+        plain = replace(examiner, tokenizer=models.load_tokenizer(Artifact.BASE.path))
+        prompting = examination.promptings(plain, loaded["base"], few, train, settings.shots)
+        said["base"] = _base_answers(plain, loaded["base"], prompting[0], few, train, settings.decoding_examples)
         ways = [way.model_dump() for way in settings.decodings]
         some = asked.some(settings.decoding_examples)
         decodings = examination.decodings(examiner, loaded["policy"], some, ways, said["policy"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import params as schema
 from pipelines import stage
-from pipelines.adapters import datasets, device, files, models, sft
+from pipelines.adapters import customisation, datasets, device, files, models, sft
 from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import Progress, Tracker
 from pipelines.artifacts import Artifact
@@ -64,9 +64,10 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
     tokenizer = models.load_tokenizer(Artifact.BASE.path)
     model = models.load_causal(Artifact.BASE.path).to(where)
     store = TokenStore.open(Artifact.TOKENS.path)
-    mixed = _mixture(tokenizer, settings, _longest(settings, model), store.split("train"), params.seed)
     valid, context = store.split("valid"), params.pretraining.context
     before = bits_per_byte(model, valid, valid.num_bytes, context, precision=precision)
+    custom = customisation.prepare(settings, model, tokenizer, params.seed)
+    mixed = _mixture(tokenizer, settings, _longest(settings, model), store.split("train"), params.seed)
     with tracker.progress("training", mixed.num_tokens, "tokens") as bar:
         watch = _Watch(tracker, bar)
         trained = sft.train(
@@ -82,11 +83,12 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
                 turn_length_exponent=settings.turn_length_exponent,
             ),
             precision=precision,
-            adapter=sft.lora(**settings.lora.model_dump()) if settings.method == "lora" else None,
+            adapter=custom.adapter,
             on_step=watch,
             stop=stage.preempted,
         )
     after = bits_per_byte(trained.model, valid, valid.num_bytes, context, precision=precision)
+    trainable = trained.trainable_parameters - custom.frozen_in_rows
     curve = [[step.step, step.loss, step.learning_rate] for step in watch.steps]
     files.write_csv(Artifact.FINETUNING_CURVE.path, ["step", "loss", "learning_rate"], curve)
     models.save(trained.model, tokenizer, Artifact.SFT.path)
@@ -94,14 +96,14 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
         flops=6 * trained.model.num_parameters() * mixed.num_tokens,
         tokens=mixed.num_tokens,
         objective="likelihood of the assistant's turns",
-        customisation=f"{settings.method}: {trained.trainable_parameters:,} weights",
+        customisation=f"{settings.method}: {trainable:,} weights",
     )
     return FinetuningReport(
         **_scores(trained.model, tokenizer, settings, tracker),
         forgetting=forgetting(before, after),
         bits_per_byte_before=before,
         bits_per_byte_after=after,
-        trainable_parameters=trained.trainable_parameters,
+        trainable_parameters=trainable,
         num_conversations=mixed.num_conversations,
         num_left_out=mixed.num_left_out,
         num_tokens=mixed.num_tokens,

@@ -238,13 +238,24 @@ class Lora(Section):
     """Dropout on the adapter's input."""
 
 
+class PromptTuning(Section):
+    """A soft prompt (Lester et al. 2021, arXiv:2104.08691)."""
+
+    virtual_tokens: Positive
+    """Trained tokens with which every conversation begins; they take so many places of the model's context."""
+
+
 class Finetuning(Section):
     """The instruction model."""
 
-    method: Literal["full", "lora"]
-    """Which weights are trained."""
+    method: Literal["full", "lora", "prompt_tuning", "bitfit"]
+    """What is trained. full: all weights. lora: adapters and the embeddings. prompt_tuning: a soft prompt. bitfit:
+    biases, where the model has any (model.attention_bias), and the gains of norms. The last two also train the
+    embeddings of the three tokens that tell the roles, which a base model has never read."""
     lora: Lora
     """Settings of the method `lora`."""
+    prompt_tuning: PromptTuning
+    """Settings of the method `prompt_tuning`."""
     epochs: Rate
     """Passes over the mixture."""
     batch_size: Positive
@@ -270,6 +281,15 @@ class Finetuning(Section):
     """Held-out instructions that are answered after training (evenly drawn)."""
     max_new_tokens: Positive
     """Longest of those answers in tokens."""
+
+    @model_validator(mode="after")
+    def _muon_has_matrices(self) -> Self:
+        if self.method in ("prompt_tuning", "bitfit") and self.optimizer == "muon":
+            raise ValueError(
+                f"finetuning.optimizer is muon, which is for matrices, but finetuning.method {self.method} trains"
+                " vectors: set finetuning.optimizer to adamw in params.yaml"
+            )
+        return self
 
 
 class Endpoint(Section):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from pipelines import params as schema
 from pipelines.adapters import device, files, tracking
 from pipelines.adapters.tracking import SpoolTracker, Tracker
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, State
 from pipelines.errors import MoteurError, ParamsError, Preempted, ResourceError
 from pipelines.params import Params
 
@@ -105,7 +105,7 @@ def _plain(value: Any, where: str) -> Any:
     return value
 
 
-def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact) -> NoReturn:
+def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact | State) -> NoReturn:
     """Run the stage `name` in this process and exit: 0, or the exit code of the error that ended it."""
     for variable, value in (QUIET | device.MACHINE).items():
         os.environ.setdefault(variable, value)

@@ -11,7 +11,7 @@ from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
 from pipelines.errors import DataError, ParamsError, Preempted
-from tests import fixtures
+from tests import fixtures, learning
 
 SETTINGS = {
     "max_length": 200,
@@ -135,3 +135,58 @@ def test_the_stage_runs_as_a_command(tmp_path, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / Artifact.FINETUNING_REPORT).read_text())["num_steps"] > 0
+
+
+def changed(root):
+    """Names of the tensors that differ from the base model's, and the two models."""
+    import torch
+
+    base, tuned = models.load_causal(root / Artifact.BASE), models.load_causal(root / Artifact.SFT)
+    before, after = base.state_dict(), tuned.state_dict()
+    assert set(after) == set(before)
+    return {name for name in before if not torch.equal(after[name][: len(before[name])], before[name])}, base, tuned
+
+
+def test_bitfit_trains_vectors_and_the_rows_of_the_role_tokens(tmp_path, monkeypatch):
+    import torch
+
+    params = workspace(tmp_path, monkeypatch, method="bitfit", optimizer="adamw", learning_rate=0.03)
+    report = finetuning.main(params, NullTracker())
+    names, base, tuned = changed(tmp_path)
+    assert report.loss_last < report.loss_first
+    vectors = {name: weight for name, weight in base.named_parameters() if weight.ndim == 1}
+    embeddings = {name for name in names if "embed_tokens" in name or "lm_head" in name}
+    assert names - embeddings == set(vectors)
+    rows = (tuned.get_input_embeddings().weight != base.get_input_embeddings().weight).any(dim=1)
+    roles = models.load_tokenizer(tmp_path / Artifact.SFT).convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
+    assert set(torch.nonzero(rows).flatten().tolist()) >= set(roles)
+    assert rows.sum() <= 3
+    assert report.trainable_parameters == sum(map(torch.numel, vectors.values())) + 3 * base.config.hidden_size
+
+
+def test_prompt_tuning_saves_its_prompt_as_tokens_that_the_chat_template_writes(tmp_path, monkeypatch):
+    import torch
+
+    settings = {"method": "prompt_tuning", "prompt_tuning": {"virtual_tokens": 5}, "optimizer": "adamw"}
+    report = finetuning.main(workspace(tmp_path, monkeypatch, **settings, learning_rate=0.1), NullTracker())
+    names, base, tuned = changed(tmp_path)
+    assert report.loss_last < report.loss_first
+    assert report.trainable_parameters == (5 + 3) * base.config.hidden_size
+    assert all("embed_tokens" in name or "lm_head" in name for name in names)
+    old, new = base.get_input_embeddings().weight, tuned.get_input_embeddings().weight
+    assert len(new) == len(old) + 5
+    assert (new[: len(old)] != old).any(dim=1).sum() <= 3
+    tokenizer = models.load_tokenizer(tmp_path / Artifact.SFT)
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Who? <|virtual_1|>"}], add_generation_prompt=True, return_dict=False
+    )
+    assert asked[:5] == list(range(len(old), len(old) + 5))
+    assert max(asked[5:]) < len(old)
+    assert tokenizer.decode(asked[:5], skip_special_tokens=True) == ""
+    with torch.inference_mode():
+        assert tuned(torch.tensor([asked])).logits.shape[-1] == len(tokenizer)
+
+
+def test_muon_for_a_method_without_matrices_names_both_keys():
+    with pytest.raises(ParamsError, match=r"finetuning\.optimizer is muon.*finetuning\.method bitfit.*adamw"):
+        learning.params(finetuning={"method": "bitfit"})

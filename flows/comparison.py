@@ -1,0 +1,184 @@
+"""Compare methods with each other: each in a scratch workspace of its own, resumed method by method, shown on one page.
+
+A scratch workspace is a folder with params.yaml, links to what the method reads, and what it makes. The models, reports
+and tracking of the workspace around it are never written to.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows import ledger, process, profiles
+from pipelines.adapters import files, git, tracking
+from pipelines.artifacts import Artifact, State
+from pipelines.errors import ArtifactError, MoteurError
+
+TEMPLATES = Path(__file__).parent / "templates"
+FOLDER = Path("reports/comparison")
+KEY = "comparison.json"
+"""What a scratch workspace was made for; another key, and it is made anew."""
+
+
+class MethodFailed(MoteurError):  # noqa: N818  it is an outcome, and reads as one
+    """A program of a method ended with another exit code than 0, which becomes ours."""
+
+    def __init__(self, what: str, exit_code: int) -> None:
+        super().__init__(
+            f"{what} failed (exit code {exit_code}), as said above. Run the same command again: methods that are"
+            " finished are not run again."
+        )
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one program reported, and what it cost."""
+
+    report: Mapping[str, Any]
+    seconds: float
+    peak_memory_mib: float
+    flops: float
+    again: bool
+    """It was finished before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """The scratch workspace of one method."""
+
+    folder: Path
+    root: Path
+    """The workspace around it, whose code runs."""
+
+    def outcome(self, module: str, report: str, *arguments: str) -> Outcome:
+        """What `python -m pipelines.<module> <arguments>` reports at `report`; it runs unless it did before.
+
+        Raises:
+            MethodFailed: when it ends with an error.
+        """
+        path = self.folder / report
+        again = path.is_file()
+        if not again:
+            paths = [str(self.root), os.environ.get("PYTHONPATH", "")]
+            environment = {
+                **git.environment(),
+                "PYTHONPATH": os.pathsep.join(item for item in paths if item),
+                "PYTHONUNBUFFERED": "1",
+                tracking.RUN_VARIABLE: self.folder.name,
+            }
+            command = [sys.executable, "-m", f"pipelines.{module}", *arguments]
+            code = process.run(command, environment, folder=self.folder)
+            if code != 0:
+                raise MethodFailed(f"{module} of {self.folder.name}", code)
+        cost = ledger.last_finished(self.folder)[module]
+        return Outcome(
+            report=files.read_json(path),
+            seconds=cost["seconds"],
+            peak_memory_mib=cost["peak_memory_mib"],
+            flops=cost["flops"],
+            again=again,
+        )
+
+
+def folder(name: str, *, quick: bool) -> str:
+    """Where the scratch workspaces of a comparison lie: a quick look leaves those of the whole one alone."""
+    return f"{name}-quick" if quick else name
+
+
+def reads(root: Path, stage: str) -> list[Path]:
+    """The artifacts that dvc.yaml names as deps of a stage."""
+    deps = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    return [Artifact[found[1]].path for item in deps if (found := re.fullmatch(r"\$\{Artifact\.(\w+)\}", item))]
+
+
+def scratch(
+    root: Path,
+    comparison: str,
+    method: str,
+    overrides: Mapping[str, Any],
+    inputs: Sequence[Path],
+    links: Mapping[str, Path] | None = None,
+) -> Scratch:
+    """The scratch workspace of a method, as it was left; anew when params, overrides or inputs have changed.
+
+    Args:
+        root: The workspace.
+        comparison: Its name.
+        method: Its name, also that of the folder.
+        overrides: Over the workspace's params, section by section.
+        inputs: What the method reads, relative to the workspace.
+        links: Further places in the scratch workspace, and what of the workspace stands there.
+
+    Raises:
+        ArtifactError: when an input is missing.
+    """
+    places = {**{path.as_posix(): path for path in inputs}, **(links or {})}
+    for path in places.values():
+        if not (root / path).exists():
+            raise ArtifactError(f"{path} is missing. Run `moteur run` (or `dvc repro`) to make it.")
+    base = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    values = profiles.merge(base, overrides, f"the method {method}")
+    key = {"params": values, "inputs": {name: files.sha256((root / path).resolve()) for name, path in places.items()}}
+    place = root / State.COMPARISONS / comparison / method.replace(" ", "_")
+    if not (place / KEY).is_file() or json.loads((place / KEY).read_text(encoding="utf-8")) != key:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        (place / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        for name, path in places.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).symlink_to((root / path).resolve())
+        files.write_json(place / KEY, key)
+    return Scratch(folder=place, root=root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a comparison shows."""
+
+    name: str
+    title: str
+    summary: Sequence[str]
+    """Sentences."""
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    """The first cell is the name of the method."""
+    figures: Mapping[str, str]
+    """Heading -> SVG."""
+    notes: Sequence[str] = field(default=())
+
+
+def write(page: Page, values: Any) -> Path:
+    """Write the figures as JSON and the page as HTML below `reports/comparison`; return the page."""
+    import jinja2
+
+    files.write_json(FOLDER / f"{page.name}.json", values)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    style = (TEMPLATES / "lifecycle.css").read_text(encoding="utf-8")
+    path = FOLDER / f"{page.name}.html"
+    with files.replacing(path) as fresh:
+        text = environment.get_template("comparison.html.jinja").render(page=page, style=style)
+        fresh.write_text(text, encoding="utf-8")
+    return path
+
+
+def table(page: Page) -> str:
+    """The table for a terminal, columns aligned."""
+    rows = [list(page.columns), *map(list, page.rows)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(page.columns))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,137 @@
+import json
+
+import pytest
+import yaml
+
+from flows import alignment_comparison, comparison, finetuning_comparison, process
+from pipelines.artifacts import Artifact, State
+from pipelines.errors import ArtifactError
+from tests.flows.examples import ROOT
+
+FINETUNING = {"trainable_parameters": 1000, "num_tokens": 5000, "rouge_l": 0.3}
+EXACT = {"full": 0.7, "lora": 0.68, "bitfit": 0.3, "prompt_tuning": 0.2}
+ALIGNED = {
+    "reward_before": 0.0,
+    "held_out_reward_before": None,
+    "held_out_reward_after": None,
+    "gold_before": 0.7,
+    "gold_gain": 0.05,
+    "gold_gain_low": 0.02,
+    "gold_gain_high": 0.08,
+    "gold_after": 0.75,
+    "kl": 1.5,
+    "length_before": 50.0,
+    "length_after": 52.0,
+    "finished_before": 0.95,
+    "finished_after": 0.9,
+    "steps": 9,
+    "num_prompts": 20,
+}
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A finished lifecycle of empty artifacts, in which programs only say what they would have reported."""
+    for artifact in Artifact:
+        if "." not in artifact.path.name:
+            (tmp_path / artifact).mkdir(parents=True)
+            (tmp_path / artifact / "made.txt").write_text(artifact, encoding="utf-8")
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What was started: (method's folder, module, arguments)."""
+    calls = []
+
+    def fake(command, environment, *, folder):
+        module, *arguments = [part.removeprefix("pipelines.") for part in command[2:]]
+        calls.append((folder.name, module, *arguments))
+        params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+        settings = params["finetuning"]
+        if module == "finetuning":
+            report = {**FINETUNING, "exact_match": EXACT[settings["method"]] - settings["learning_rate"]}
+            place = folder / Artifact.FINETUNING_REPORT
+        elif module == "finetuning_comparison":
+            exact = 0.0 if folder.name == "base" else EXACT[settings["method"]]
+            spread = {"exact_match_low": exact - 0.05, "exact_match_high": exact + 0.05}
+            forgot = {"full": 0.2, "lora": 0.05}.get(settings["method"], 0.0)
+            report = {"exact_match": exact, "exact_match_story_removed": 0.1, "rouge_l": 0.3, **spread}
+            report |= {"forgetting": forgot}
+            place = folder / State.MEASURED
+        elif module == "ppo":
+            report, place = {"iterations": 12}, folder / Artifact.PPO_REPORT
+        else:
+            method, flops = arguments
+            count = 8 if method == "best-of-n" else 1
+            report = {"method": method, "flops": float(flops), "candidates": count, "reward_after": 1.0, **ALIGNED}
+            place = folder / State.MEASURED
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(report), encoding="utf-8")
+        entry = {"stage": module, "status": "finished", "seconds": 3.0, "peak_memory_mib": 100.0, "flops": 1e12}
+        (folder / State.EFFORT).parent.mkdir(exist_ok=True)
+        with (folder / State.EFFORT).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        return 0
+
+    monkeypatch.setattr(process, "run", fake)
+    return calls
+
+
+def test_each_method_of_finetuning_is_tried_and_the_best_on_valid_is_measured(workspace, started):
+    said = []
+    page = finetuning_comparison.run(workspace, said.append, quick=False)
+    trained = [name for name, module, *_ in started if module == "finetuning"]
+    assert len(trained) == len(set(trained)) == sum(map(len, finetuning_comparison.METHODS.values()))
+    measured = [name for name, module, *_ in started if module == "finetuning_comparison"]
+    assert len(measured) == 1 + len(finetuning_comparison.METHODS)
+    assert "bitfit_adamw_0.02" in measured
+    assert "bitfit_adamw_0.05" not in measured
+    assert any("LoRA keeps 97% of the gain" in line and "is met" in line for line in said)
+    assert "LoRA keeps 97%" in page.read_text(encoding="utf-8")
+    rows = json.loads((workspace / "reports/comparison/finetuning.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["base", *finetuning_comparison.METHODS]
+
+
+def test_what_is_finished_is_not_run_again_until_params_or_inputs_change(workspace, started):
+    finetuning_comparison.run(workspace, lambda _line: None, quick=True)
+    once = len(started)
+    finetuning_comparison.run(workspace, lambda _line: None, quick=True)
+    assert len(started) == once
+    (workspace / Artifact.BASE / "made.txt").write_text("another model", encoding="utf-8")
+    finetuning_comparison.run(workspace, lambda _line: None, quick=True)
+    assert len(started) == 2 * once
+
+
+def test_the_models_of_the_workspace_are_read_through_links_and_never_written_to(workspace, started):
+    finetuning_comparison.run(workspace, lambda _line: None, quick=True)
+    place = workspace / State.COMPARISONS / "finetuning-quick" / "full"
+    assert (place / Artifact.BASE).resolve() == workspace / Artifact.BASE
+    assert not (place / Artifact.SFT).exists()
+    assert (workspace / Artifact.SFT / "made.txt").read_text(encoding="utf-8") == Artifact.SFT
+
+
+def test_the_other_methods_of_alignment_get_the_operations_that_ppo_spent(workspace, started):
+    (workspace / alignment_comparison.HELD_OUT_REWARD).mkdir(exist_ok=True)
+    page = alignment_comparison.run(workspace, lambda _line: None, quick=False)
+    budgets = {call[2]: call[3] for call in started if call[1] == "alignment_comparison"}
+    assert budgets == dict.fromkeys(("ppo", "dpo", "grpo", "rloo", "best-of-n"), "1e+12")
+    assert "best of 8" in page.read_text(encoding="utf-8")
+    linked = workspace / State.COMPARISONS / "alignment/dpo" / alignment_comparison.HELD_OUT_REWARD
+    assert linked.is_symlink()
+
+
+def test_a_program_that_fails_ends_the_comparison_with_its_exit_code(workspace, monkeypatch):
+    monkeypatch.setattr(process, "run", lambda *_args, **_options: 6)
+    with pytest.raises(comparison.MethodFailed, match=r"ppo of ppo failed \(exit code 6\).*not run again") as caught:
+        alignment_comparison.run(workspace, lambda _line: None, quick=False)
+    assert caught.value.exit_code == 6
+
+
+def test_a_missing_input_says_how_to_make_it(workspace):
+    (workspace / Artifact.BASE).rename(workspace / "elsewhere")
+    with pytest.raises(ArtifactError, match=r"models/base is missing\. Run `moteur run`"):
+        finetuning_comparison.run(workspace, lambda _line: None, quick=False)
