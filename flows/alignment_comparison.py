@@ -13,7 +13,6 @@ from pipelines.artifacts import Artifact, State
 Say = Callable[[str], None]
 NAME = "alignment"
 OTHERS = ("dpo", "grpo", "rloo", "best-of-n")
-HELD_OUT_REWARD = Path("models/held_out_reward")
 REWARD_ALONE: dict[str, Any] = {"reward_model_weight": 1.0, "reward_functions": []}
 """Of section ppo: all methods are rewarded by the reward model and nothing else."""
 QUICK = {"iterations": 4, "evaluation_prompts": 100}
@@ -31,8 +30,7 @@ class Row:
 def run(root: Path, say: Say, *, quick: bool) -> Path:
     """Run what has not run yet; write the page, show the table; return the page."""
     overrides = {"ppo": {**REWARD_ALONE, **(QUICK if quick else {})}}
-    extra = [HELD_OUT_REWARD] if (root / HELD_OUT_REWARD).is_dir() else []
-    inputs = sorted({*comparison.reads(root, "ppo"), Artifact.PREFERENCES.path, *extra})
+    inputs = sorted({*comparison.reads(root, "ppo"), Artifact.PREFERENCES.path})
     folder = comparison.folder(NAME, quick=quick)
     say(f"[1/{len(OTHERS) + 1}] ppo")
     place = comparison.scratch(root, folder, "ppo", overrides, inputs)
@@ -79,7 +77,7 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
     }
     before = [
         *("sft", "-", _known(base["gold_before"]), figures.three(base["reward_before"])),
-        *(_known(base["held_out_reward_before"]), "0", f"{base['length_before']:.1f}"),
+        *(figures.three(base["held_out_reward_before"]), "0", f"{base['length_before']:.1f}"),
         *(figures.share(base["finished_before"]), "-", "-", "-"),
     ]
     scored = "gold_after" if first["gold_after"] is not None else "reward_after"
@@ -151,7 +149,7 @@ def _cells(row: Row) -> list[str]:
         "-" if gain is None else f"{gain:+.3f} ({said['gold_gain_low']:+.3f} to {said['gold_gain_high']:+.3f})",
         _known(said["gold_after"]),
         figures.three(said["reward_after"]),
-        _known(said["held_out_reward_after"]),
+        figures.three(said["held_out_reward_after"]),
         f"{'at most ' if said['candidates'] > 1 else ''}{said['kl']:.2f}",
         f"{said['length_after']:.1f}",
         figures.share(said["finished_after"]),

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 METHODS = ("ppo", "dpo", "grpo", "rloo", "best-of-n")
-HELD_OUT_REWARD = Path("models/held_out_reward")
 """A second reward model, trained on other pairs, where there is one."""
 RATES = {"dpo": 1e-4, "grpo": 3e-4, "rloo": 3e-4}
 """Constant learning rates."""
@@ -50,9 +48,9 @@ class MethodReport:
     method: str
     reward_before: float
     reward_after: float
-    held_out_reward_before: float | None
-    """By a reward model that was trained on other pairs; None where there is none."""
-    held_out_reward_after: float | None
+    held_out_reward_before: float
+    """By a reward model that was trained on other pairs."""
+    held_out_reward_after: float
     gold_before: float | None
     """None where the prompts carry no gold facts."""
     gold_after: float | None
@@ -250,10 +248,8 @@ def _report(
     gain = None
     if gold_before and gold_after:
         gain = paired_bootstrap(gold_before, gold_after, seed=setting.params.seed, clusters=texts)
-    held_out: list[float | None] = [None, None]
-    if HELD_OUT_REWARD.is_dir():
-        other = models.load_reward(HELD_OUT_REWARD).to(setting.reference.device)
-        held_out = [fmean(rewards.score(other, setting.tokenizer, texts, each.texts)) for each in (before, after)]
+    other = models.load_reward(Artifact.HELD_OUT_REWARD.path).to(setting.reference.device)
+    held_out = [fmean(rewards.score(other, setting.tokenizer, texts, each.texts)) for each in (before, after)]
     return MethodReport(
         method=method,
         reward_before=fmean(before.rewards),

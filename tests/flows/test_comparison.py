@@ -12,8 +12,8 @@ FINETUNING = {"trainable_parameters": 1000, "num_tokens": 5000, "rouge_l": 0.3}
 EXACT = {"full": 0.7, "lora": 0.68, "bitfit": 0.3, "prompt_tuning": 0.2}
 ALIGNED = {
     "reward_before": 0.0,
-    "held_out_reward_before": None,
-    "held_out_reward_after": None,
+    "held_out_reward_before": -0.4,
+    "held_out_reward_after": 0.3,
     "gold_before": 0.7,
     "gold_gain": 0.05,
     "gold_gain_low": 0.02,
