@@ -8,31 +8,29 @@ METHOD is dpo, grpo, rloo or best-of-n, or ppo, which only measures the policy t
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
-from pipelines.adapters import alignment_trainers, datasets, device, models
+from pipelines.adapters import alignment_trainers, datasets, device, models, prompts
 from pipelines.adapters.alignment_trainers import Run
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.intervals import paired_bootstrap
-from pipelines.core.learning import decoding, preferences, rewards, rollouts
+from pipelines.core.learning import decoding, rewards, rollouts
 from pipelines.core.learning.compute import PASSES
+from pipelines.core.learning.kl_axis import Task
 from pipelines.core.learning.rollouts import Measured, Prompt
-from pipelines.core.text.prompts import user_text
-from pipelines.core.world.gold import gold_score
-from pipelines.errors import DataError, ParamsError
+from pipelines.errors import ParamsError
 from pipelines.params import Params
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 METHODS = ("ppo", "dpo", "grpo", "rloo", "best-of-n")
-"""A second reward model, trained on other pairs, where there is one."""
 RATES = {"dpo": 1e-4, "grpo": 3e-4, "rloo": 3e-4}
 """Constant learning rates."""
 DPO_BETA = 0.1
@@ -83,22 +81,21 @@ class Setting:
     reference: "PreTrainedModel"
     judge: rollouts.Score
     train: Sequence[Prompt]
-    test: Sequence[Prompt]
-    gold: Sequence[Mapping[str, Any] | None]
-    """Facts of the prompts of `test`."""
+    task: Task
+    """What is measured on."""
 
     def measure(self, policy: "PreTrainedModel") -> Measured:
-        """One response to each prompt of `test`."""
-        return self.measured(policy, self.test)
+        """One response to each prompt of the task."""
+        return self.measured(policy, self.task.prompts)
 
-    def measured(self, policy: "PreTrainedModel", prompts: Sequence[Prompt]) -> Measured:
-        """One response to each of `prompts`."""
+    def measured(self, policy: "PreTrainedModel", asked: Sequence[Prompt]) -> Measured:
+        """One response to each of these prompts."""
         settings = self.params.ppo
         return rollouts.measure(
             policy,
             reference=self.reference,
             tokenizer=self.tokenizer,
-            prompts=prompts,
+            prompts=asked,
             score=self.judge,
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
@@ -112,23 +109,16 @@ def main(params: Params, tracker: Tracker, *, method: str, flops: float) -> Meth
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     reference = models.load_causal(Artifact.SFT.path).to(target)
     reward_model = models.load_reward(Artifact.REWARD.path).to(target)
-    room = reference.config.max_position_embeddings - params.ppo.max_new_tokens
-    train, test = (_prompts(split, params, tokenizer, room) for split in ("train", "test"))
-    known = {prompt.text for prompt, _ in train}
-    unseen = [item for item in test if item[0].text not in known]
-    if len(unseen) < 2:
-        raise DataError(
-            f"{len(unseen)} prompts of the split test are not trained on: give ingestion.instructions.test."
-        )
-    drawn = random.Random(f"comparison:{params.seed}").sample(unseen, min(params.ppo.evaluation_prompts, len(unseen)))
+    room = {"context": decoding.longest(reference), "new_tokens": params.ppo.max_new_tokens}
+    train, test = (prompts.load(split, tokenizer, tasks=params.feedback.tasks, **room) for split in ("train", "test"))
+    unseen = prompts.unseen(test, train)
     setting = Setting(
         params=params,
         tokenizer=tokenizer,
         reference=reference,
-        judge=partial(rewards.score, reward_model, tokenizer),
-        train=[prompt for prompt, _ in train],
-        test=[prompt for prompt, _ in drawn],
-        gold=[facts for _, facts in drawn],
+        judge=partial(rewards.score, reward_model, models.load_tokenizer(Artifact.REWARD.path)),
+        train=train.prompts,
+        task=prompts.drawn(unseen, min(params.ppo.evaluation_prompts, len(unseen.prompts)), params.seed),
     )
     before = setting.measure(reference)
     if method == "best-of-n":
@@ -143,19 +133,6 @@ def main(params: Params, tracker: Tracker, *, method: str, flops: float) -> Meth
         models.save(policy, tokenizer, Artifact.POLICY.path)
     after = setting.measure(models.load_causal(Artifact.POLICY.path).to(target))
     return _report(method, setting, before, after, flops=flops, steps=steps, candidates=1)
-
-
-def _prompts(
-    split: datasets.Split, params: Params, tokenizer: "PreTrainedTokenizerBase", room: int
-) -> list[tuple[Prompt, Mapping[str, Any] | None]]:
-    """The prompts of feedback.tasks that fit, each once, with its gold facts."""
-    records = preferences.about(datasets.records(Artifact.VALIDATED.path, "instructions", split), params.feedback.tasks)
-    gold = {user_text(record["context"], record["prompt"]): record.get("gold") for record in records}
-    found = [
-        (Prompt(text=text, ids=decoding.chat_ids(tokenizer, [{"role": "user", "content": text}])), facts)
-        for text, facts in gold.items()
-    ]
-    return [(prompt, facts) for prompt, facts in found if len(prompt.ids) <= room]
 
 
 def _trained(
@@ -194,8 +171,8 @@ def _whitened(setting: Setting) -> alignment_trainers.Reward:
     first = setting.measured(setting.reference, some).rewards
     mean, spread, penalty = fmean(first), pstdev(first) or 1.0, setting.params.ppo.unfinished_penalty
 
-    def reward(prompts: Sequence[str], responses: Sequence[str], finished: Sequence[bool]) -> list[float]:
-        raw = setting.judge(prompts, responses)
+    def reward(asked: Sequence[str], responses: Sequence[str], finished: Sequence[bool]) -> list[float]:
+        raw = setting.judge(asked, responses)
         return [(value - mean) / spread - penalty * (not done) for value, done in zip(raw, finished, strict=True)]
 
     return reward
@@ -204,7 +181,7 @@ def _whitened(setting: Setting) -> alignment_trainers.Reward:
 def _best_of_n(setting: Setting, before: Measured, flops: float, tracker: Tracker) -> tuple[Measured, float, int]:
     """The best by the reward model of as many responses to each prompt as the budget gives, at least two."""
     passes, parameters = PASSES["best-of-n"], setting.reference.num_parameters()
-    asked = sum(len(prompt.ids) for prompt in setting.test)
+    asked = sum(len(prompt.ids) for prompt in setting.task.prompts)
     one = passes.flops(parameters, asked + sum(before.lengths))
     count = max(2, math.floor(flops / one))
     settings, spent = setting.params.ppo, 0
@@ -214,12 +191,14 @@ def _best_of_n(setting: Setting, before: Measured, flops: float, tracker: Tracke
             said = decoding.respond(
                 setting.reference,
                 setting.tokenizer,
-                [prompt.ids for prompt in setting.test],
+                [prompt.ids for prompt in setting.task.prompts],
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 seed=setting.params.seed + number,
             )
-            scored = list(zip(setting.judge([p.text for p in setting.test], [r.text for r in said]), said, strict=True))
+            scored = list(
+                zip(setting.judge([p.text for p in setting.task.prompts], [r.text for r in said]), said, strict=True)
+            )
             spent += asked + sum(len(response.tokens) for response in said)
             best = [max(pair, key=lambda each: each[0]) for pair in zip(best or scored, scored, strict=True)]
             bar.advance(1)
@@ -243,13 +222,14 @@ def _report(
     steps: int,
     candidates: int,
 ) -> MethodReport:
-    texts = [prompt.text for prompt in setting.test]
-    gold_before, gold_after = (_gold(setting, measured) for measured in (before, after))
+    texts = [prompt.text for prompt in setting.task.prompts]
+    gold_before, gold_after = (setting.task.gold_scores(measured.texts) for measured in (before, after))
     gain = None
     if gold_before and gold_after:
         gain = paired_bootstrap(gold_before, gold_after, seed=setting.params.seed, clusters=texts)
     other = models.load_reward(Artifact.HELD_OUT_REWARD.path).to(setting.reference.device)
-    held_out = [fmean(rewards.score(other, setting.tokenizer, texts, each.texts)) for each in (before, after)]
+    reads = models.load_tokenizer(Artifact.HELD_OUT_REWARD.path)
+    held_out = [fmean(rewards.score(other, reads, texts, each.texts)) for each in (before, after)]
     return MethodReport(
         method=method,
         reward_before=fmean(before.rewards),
@@ -271,14 +251,6 @@ def _report(
         candidates=candidates,
         num_prompts=len(texts),
     )
-
-
-def _gold(setting: Setting, measured: Measured) -> list[float] | None:
-    """Gold scores; None unless every prompt carries gold facts."""
-    known = [facts for facts in setting.gold if facts is not None]
-    if len(known) < len(setting.gold):
-        return None
-    return [gold_score(facts, text).total for facts, text in zip(known, measured.texts, strict=True)]
 
 
 def _arguments(given: Sequence[str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def workspace(tmp_path_factory):
     model = tiny_model(tokenizer, context=512)
     write_model(root / "models/sft", model, tokenizer)
     write_model(root / "models/reward", reward_model(model), tokenizer)
+    write_model(root / "models/held_out_reward", reward_model(model, seed=2), tokenizer)
     write_validated(root / "data/validated", instructions=tales)
     pairs = [
         {"prompt": f"Go on {number}.", "chosen": "Lily ran home.", "rejected": "No no no.", "source": "fixture"}

@@ -115,12 +115,11 @@ def test_the_models_of_the_workspace_are_read_through_links_and_never_written_to
 
 
 def test_the_other_methods_of_alignment_get_the_operations_that_ppo_spent(workspace, started):
-    (workspace / alignment_comparison.HELD_OUT_REWARD).mkdir(exist_ok=True)
     page = alignment_comparison.run(workspace, lambda _line: None, quick=False)
     budgets = {call[2]: call[3] for call in started if call[1] == "alignment_comparison"}
     assert budgets == dict.fromkeys(("ppo", "dpo", "grpo", "rloo", "best-of-n"), "1e+12")
     assert "best of 8" in page.read_text(encoding="utf-8")
-    linked = workspace / State.COMPARISONS / "alignment/dpo" / alignment_comparison.HELD_OUT_REWARD
+    linked = workspace / State.COMPARISONS / "alignment/dpo" / Artifact.HELD_OUT_REWARD
     assert linked.is_symlink()
 
 
