@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from flows import charts, figures, graph, ledger
+from flows import charts, diagnosis, figures, graph, ledger
 from flows.charts import Series
 from pipelines.adapters import files, lineage
 from pipelines.artifacts import Artifact
@@ -56,6 +56,7 @@ def content() -> dict[str, Any]:
         "shots": _rows(evaluation.get("shots")),
         "decodings": _rows(evaluation.get("decodings")),
         "ppo": _part(lambda: alignment(reports.get("ppo", {}))),
+        "diagnosis": _part(diagnosis.part),
         "compression": _part(lambda: compression(reports["compression"])),
         "samples": _part(samples),
         "effort": effort(pipeline, efforts),

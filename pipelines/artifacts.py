@@ -67,6 +67,7 @@ class State(StrEnum):
     ACCEPTED = ".moteur/accepted"
     FEEDBACK = ".moteur/feedback"
     SERVICES = ".moteur/services"
+    DIAGNOSIS = ".moteur/diagnosis"
 
     @property
     def path(self) -> Path:
