@@ -6,6 +6,8 @@ from pipelines.core.judging.fault_rules.levels import upper
 FORGETTING, FORGOTTEN = 0.15, 0.5
 """The first is what the promotion gate allows by default."""
 MASK = 0.99
+CHEAPER = 1.02
+"""A model of few steps hardly minds a token more; one in a strange template pays far more than this."""
 
 
 def loss_is_on_answers(seen: Evidence) -> Finding | None:
@@ -28,9 +30,10 @@ def own_template_is_best(seen: Evidence) -> Finding | None:
         return None
     name = seen.probes["template"].get("best_other", "another")
     return Finding(
-        level="sound" if own < other else "at fault",
+        level=upper(own / other, 1.0, CHEAPER),
         words=f"Held-out answers cost {own:.3f} nats a token in the model's own chat template and {other:.3f} in the"
-        f" best of the changed ones ({name}); at fault when a changed one is cheaper.",
+        f" best of the changed ones ({name}); suspect when a changed one is cheaper, at"
+        f" fault when by over {CHEAPER - 1:.0%}.",
         remedy="The template in models/sft is not the one it was trained with: restore it, or run from finetuning.",
     )
 
