@@ -108,6 +108,27 @@ def report(workspace: Workspace = None) -> None:
 
 
 @app.command()
+def diagnose(
+    workspace: Workspace = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The verdicts as JSON.")] = False,
+) -> None:
+    """Say which of data, SFT, reward model, PPO and evaluation is at fault, why, and what to try.
+
+    Reads reports and curves, and looks at pairs and models for a few seconds. A stage that only suffers from one
+    before it is not blamed. Exit code 0: nothing is at fault. 8: something is.
+
+    \b
+    Examples:
+      moteur diagnose
+      moteur diagnose --workspace .moteur/workspaces/smoke
+      moteur diagnose --json
+    """
+    from flows import diagnosis
+
+    raise typer.Exit(diagnosis.show(_enter(workspace), as_json=as_json))
+
+
+@app.command()
 def chat(
     workspace: Workspace = None,
     model: Annotated[

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from flows import alignment_page, charts, figures, graph, ledger, reward_page
+from flows import alignment_page, charts, diagnosis, figures, graph, ledger, reward_page
 from flows.charts import Series
 from pipelines.adapters import files, lineage
 from pipelines.artifacts import Artifact
@@ -57,6 +57,7 @@ def content() -> dict[str, Any]:
         "decodings": _rows(evaluation.get("decodings")),
         "reward": _part(lambda: reward_page.part(reports["reward_modeling"])),
         "ppo": _part(lambda: alignment_page.part(reports.get("ppo", {}), read_curve(Artifact.PPO_CURVE.path))),
+        "diagnosis": _part(diagnosis.part),
         "compression": _part(lambda: compression(reports["compression"])),
         "samples": _part(samples),
         "effort": effort(pipeline, efforts),

@@ -74,6 +74,7 @@ class State(StrEnum):
     SERVICES = ".moteur/services"
     COMPARISONS = ".moteur/comparisons"
     MEASURED = ".moteur/measured.json"
+    DIAGNOSIS = ".moteur/diagnosis"
 
     @property
     def path(self) -> Path:

@@ -1,7 +1,7 @@
 """Train the base model to follow instructions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from pipelines.core.judging.forgetting import forgetting
 from pipelines.core.judging.likelihood import bits_per_byte
 from pipelines.core.learning import decoding, mixture
 from pipelines.core.learning.batches import Row
+from pipelines.core.learning.coverage import coverage
+from pipelines.core.text import chat
 from pipelines.errors import DataError, ParamsError
 from pipelines.params import Params
 
@@ -48,6 +50,10 @@ class FinetuningReport:
     """Training tokens, replayed ones included, padding not."""
     num_loss_tokens: int
     """Those that are in the loss."""
+    loss_in_answers: float
+    """Of the tokens of conversations in the loss, the share that the assistant says, found by the template's tokens."""
+    answers_in_loss: float
+    """Of the tokens that the assistant says, the share in the loss."""
     num_replayed_tokens: int
     num_steps: int
     loss_first: float
@@ -108,6 +114,13 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
         num_left_out=mixed.num_left_out,
         num_tokens=mixed.num_tokens,
         num_loss_tokens=mixed.num_loss_tokens,
+        **asdict(
+            coverage(
+                mixed.examples[: mixed.num_conversations],
+                opens=tokenizer.convert_tokens_to_ids(chat.ASSISTANT),
+                closes=tokenizer.eos_token_id,
+            )
+        ),
         num_replayed_tokens=mixed.num_replayed_tokens,
         num_steps=len(watch.steps),
         **_losses(watch.steps),

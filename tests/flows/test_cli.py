@@ -17,6 +17,7 @@ COMMANDS = [
     "plan",
     "status",
     "report",
+    "diagnose",
     "chat",
     "promote",
     "rollback",
