@@ -90,7 +90,7 @@ def main(params: Params, tracker: Tracker) -> FeedbackReport:
     ranked = list(simulated_rankings(sampled, settings, params.seed)) + people.rankings
     given = _by_constitution(panel, sampled, people.rankings, settings, params.seed) if panel else None
     everyone = ranked + given.rankings if given else ranked
-    pairs = split_pairs(everyone, ready, seed=params.seed, share=settings.held_out_share)
+    pairs = split_pairs(everyone, ready, settings, params.seed)
     _require_both_sides(pairs)
     _save(everyone, pairs, people, given)
     summary = ai_feedback.report(given, ranked, seed=params.seed) if given else None
@@ -142,8 +142,12 @@ def _sample(records: Sequence[Record], params: Params, tracker: Tracker) -> Iter
 
 
 def simulated_rankings(sampled: Sequence[Sampled], settings: Feedback, seed: int) -> Iterator[Ranking]:
-    """Rank each prompt's distinct responses; a share of the prompts is ranked by two annotators."""
-    hired = annotators.annotators(settings.annotators, seed, settings.annotator_noise, settings.tie_margin)
+    """Rank each prompt's distinct responses; a share of the prompts is ranked by two annotators.
+
+    Held-out annotators rank held-out prompts only.
+    """
+    everybody = annotators.annotators(settings.annotators, seed, settings.annotator_noise, settings.tie_margin)
+    learnt_from = [annotator for annotator in everybody if annotator.name not in settings.held_out_annotators]
     for item in sampled:
         texts = preferences.distinct(response.text for response in item.responses)
         share = settings.constitution.share
@@ -153,6 +157,8 @@ def simulated_rankings(sampled: Sequence[Sampled], settings: Feedback, seed: int
         gold = [gold_score(item.record["gold"], text).total for text in texts]
         draw = random.Random(f"annotation:{seed}:{item.record['id']}")
         judges = 2 if draw.random() < settings.overlap_share else 1
+        held_out = preferences.held_out(item.prompt, seed=seed, share=settings.held_out_share)
+        hired = everybody if held_out else learnt_from
         for annotator in draw.sample(hired, min(judges, len(hired))):
             yield Ranking(
                 id=f"{item.record['id']}-{annotator.name}",
@@ -200,15 +206,20 @@ def _case(item: Sampled) -> constitution.Case:
     )
 
 
-def split_pairs(ranked: Sequence[Ranking], ready: Pairs, *, seed: int, share: float) -> Pairs:
-    """The pairs of the rankings, train and valid by prompt; ready pairs stay in their own splits."""
+def split_pairs(ranked: Sequence[Ranking], ready: Pairs, settings: Feedback, seed: int) -> Pairs:
+    """The pairs of the rankings, train and valid by prompt; ready pairs stay in their own splits.
+
+    Held-out annotators are never trained on.
+    """
     pairs: Pairs = {
         split: [{**record, "ranking_id": record.get("ranking_id") or record["id"]} for record in records]
         for split, records in ready.items()
     }
     for ranking in ranked:
-        side: datasets.Split = "valid" if preferences.held_out(ranking.prompt, seed=seed, share=share) else "train"
-        pairs[side] += preferences.pairs(ranking)
+        if preferences.held_out(ranking.prompt, seed=seed, share=settings.held_out_share):
+            pairs["valid"] += preferences.pairs(ranking)
+        elif ranking.annotator not in settings.held_out_annotators:
+            pairs["train"] += preferences.pairs(ranking)
     return pairs
 
 

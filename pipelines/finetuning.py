@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines import params as schema
 from pipelines import stage
 from pipelines.adapters import customisation, datasets, device, files, models, sft
+from pipelines.adapters.checkpoints import Checkpoint, Checkpoints
+from pipelines.adapters.resumption import Resumption
 from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import Progress, Tracker
 from pipelines.artifacts import Artifact
@@ -74,8 +76,15 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
     before = bits_per_byte(model, valid, valid.num_bytes, context, precision=precision)
     custom = customisation.prepare(settings, model, tokenizer, params.seed)
     mixed = _mixture(tokenizer, settings, _longest(settings, model), store.split("train"), params.seed)
-    with tracker.progress("training", mixed.num_tokens, "tokens") as bar:
-        watch = _Watch(tracker, bar)
+    sections = {"seed": params.seed, "finetuning": settings.model_dump()}
+    inputs = [artifact.path for artifact in (Artifact.VALIDATED, Artifact.TOKENS, Artifact.BASE)]
+    with (
+        Checkpoints.opened("finetuning", sections, inputs) as checkpoints,
+        tracker.progress("training", mixed.num_tokens, "tokens") as bar,
+    ):
+        checkpoints.require_space(3 * 4 * model.num_parameters())
+        found = checkpoints.latest()
+        watch = _Watch(tracker, bar, found)
         trained = sft.train(
             model,
             tokenizer,
@@ -89,15 +98,17 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
                 turn_length_exponent=settings.turn_length_exponent,
             ),
             precision=precision,
+            resume=Resumption(store=checkpoints, found=found, every=settings.checkpoint_every, values=watch.values),
             adapter=custom.adapter,
             on_step=watch,
             stop=stage.preempted,
         )
+        models.save(trained.model, tokenizer, Artifact.SFT.path)
+        checkpoints.discard()
     after = bits_per_byte(trained.model, valid, valid.num_bytes, context, precision=precision)
     trainable = trained.trainable_parameters - custom.frozen_in_rows
     curve = [[step.step, step.loss, step.learning_rate] for step in watch.steps]
     files.write_csv(Artifact.FINETUNING_CURVE.path, ["step", "loss", "learning_rate"], curve)
-    models.save(trained.model, tokenizer, Artifact.SFT.path)
     tracker.effort(
         flops=6 * trained.model.num_parameters() * mixed.num_tokens,
         tokens=mixed.num_tokens,
@@ -130,14 +141,19 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
 class _Watch:
     """Keeps the steps and tells the tracker."""
 
-    def __init__(self, tracker: Tracker, bar: Progress) -> None:
-        self.steps: list[sft.Step] = []
+    def __init__(self, tracker: Tracker, bar: Progress, found: Checkpoint | None) -> None:
+        self.steps = [sft.Step(**values) for values in found.values["steps"]] if found else []
         self._tracker, self._bar = tracker, bar
+        bar.advance(sum(step.tokens for step in self.steps))
 
     def __call__(self, step: sft.Step) -> None:
         self.steps.append(step)
         self._bar.advance(step.tokens, loss=step.loss)
         self._tracker.log({"loss": step.loss, "learning_rate": step.learning_rate}, step=step.step)
+
+    def values(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state."""
+        return {"steps": [asdict(step) for step in self.steps]}
 
 
 def _longest(settings: schema.Finetuning, model: "PreTrainedModel") -> int:

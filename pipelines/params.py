@@ -277,6 +277,8 @@ class Finetuning(Section):
     """Task -> share of its records kept (above 1: repeated). A task that is not named has weight 1."""
     replay_share: Annotated[float, Field(ge=0, lt=1)]
     """Share of the training tokens that are pretraining text, against forgetting."""
+    checkpoint_every: Positive
+    """Steps between checkpoints."""
     evaluation_records: Positive
     """Held-out instructions that are answered after training (evenly drawn)."""
     max_new_tokens: Positive
@@ -389,12 +391,25 @@ class Feedback(Section):
     """Perceived differences below this are ties."""
     overlap_share: Share
     """Share of the prompts that two annotators rank, for the agreement."""
+    held_out_annotators: list[str]
+    """Names of annotators, simulated ones or people, whose rankings train no reward model, to see what a reward model
+    makes of somebody it has not learnt from: such simulated ones rank held-out prompts only, and what such people say
+    of other prompts is left out."""
     held_out_share: Share
     """Share of the prompts whose pairs are held out."""
     max_bad_line_share: Share
     """The stage fails when a greater share of the lines written by people cannot be used."""
     constitution: Constitution
     """Feedback by a model instead of people."""
+
+    @model_validator(mode="after")
+    def _somebody_is_learnt_from(self) -> Self:
+        if {f"annotator-{number + 1}" for number in range(self.annotators)} <= set(self.held_out_annotators):
+            raise ValueError(
+                f"feedback.held_out_annotators names all {self.annotators} simulated annotators, so that nobody is left"
+                " to learn from: take one out, or raise feedback.annotators"
+            )
+        return self
 
 
 class RewardVerdict(Section):
@@ -421,6 +436,8 @@ class RewardModeling(Section):
     """Longest prompt with response in tokens; pairs with a longer one are left out and counted."""
     warmup_share: Share
     """Share of the steps with rising learning rate; a cosine to zero follows."""
+    checkpoint_every: Positive
+    """Steps between checkpoints."""
     similar_length_ratio: Annotated[float, Field(ge=1)]
     """Two responses are of similar length when the longer has at most this many times the shorter's tokens."""
     held_out_model_share: Annotated[float, Field(gt=0, lt=1)]

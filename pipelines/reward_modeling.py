@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pipelines import stage
 from pipelines.adapters import datasets, device, files, models, reward_trainer
+from pipelines.adapters.checkpoints import Checkpoints
+from pipelines.adapters.resumption import Resumption
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import reward_diagnostics as diagnostics
@@ -42,6 +45,11 @@ class Side:
         """What the pairs are about."""
         return {item.records[0]["prompt"] for item in self.comparisons}
 
+    @property
+    def annotators(self) -> set[str | None]:
+        """Who made the pairs; None where it is not known."""
+        return {record.get("annotator") for item in self.comparisons for record in item.records}
+
 
 def main(params: Params, tracker: Tracker) -> RewardModelingReport:
     """Train both models from the instruction model; measure them on pairs about prompts held out."""
@@ -50,20 +58,23 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
     train = _load("train", tokenizer, params.reward_modeling)
     held_out = _load("valid", tokenizer, params.reward_modeling)
     first, second = _divided(train, params.reward_modeling.held_out_model_share, params.seed)
-    model = models.with_reward_head(Artifact.SFT.path).to(target)
-    steps = _train(model, tokenizer, first.comparisons, params, tracker)
+    model, judge = (models.with_reward_head(Artifact.SFT.path).to(target) for _ in range(2))
+    with _checkpoints(params, "") as store, _checkpoints(params, "held_out_model_") as judge_store:
+        steps = _train(model, tokenizer, first.comparisons, params, tracker, store)
+        judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, judge_store, "held_out_model_")
+        store.discard()
+        judge_store.discard()
     files.write_csv(
         Artifact.REWARD_MODELING_CURVE.path,
         ("step", "loss", "accuracy"),
         [(step.step, step.loss, step.accuracy) for step in steps],
     )
-    judge = models.with_reward_head(Artifact.SFT.path).to(target)
-    judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, whose="held_out_model_")
     report = reported(
         held_out=judged(model, held_out.comparisons),
         by_judge=judged(judge, held_out.comparisons),
         seen=judged(model, first.comparisons[: len(held_out.comparisons)]),
         trained_on=first.prompts,
+        learnt_from=first.annotators,
         num_train_pairs=first.num_pairs,
         num_judge_pairs=second.num_pairs,
         num_too_long=train.num_too_long + held_out.num_too_long,
@@ -136,20 +147,29 @@ def _divided(train: Side, share: float, seed: int) -> tuple[Side, Side]:
     return first, second
 
 
+def _checkpoints(params: Params, whose: str) -> AbstractContextManager[Checkpoints]:
+    sections = {"seed": params.seed, "reward_modeling": params.reward_modeling.model_dump()}
+    return Checkpoints.opened(f"{whose}reward_modeling", sections, [Artifact.PREFERENCES.path, Artifact.SFT.path])
+
+
 def _train(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     comparisons: Sequence[Comparison],
     params: Params,
     tracker: Tracker,
+    store: Checkpoints,
     whose: str = "",
 ) -> list[reward_trainer.Step]:
     settings = params.reward_modeling
     model.config.pad_token_id = tokenizer.pad_token_id
     lengths = [item.longest for item in comparisons]
     batches = rewards.planned(lengths, batch_size=settings.batch_size, epochs=settings.epochs, seed=params.seed)
-    steps: list[reward_trainer.Step] = []
+    store.require_space(3 * 4 * model.num_parameters())
+    found = store.latest()
+    steps = [reward_trainer.Step(**values) for values in found.values["steps"]] if found else []
     with tracker.progress(f"{whose}training".replace("_", " "), len(batches), "steps") as bar:
+        bar.advance(len(steps))
 
         def on_step(step: reward_trainer.Step) -> None:
             steps.append(step)
@@ -165,6 +185,12 @@ def _train(
             warmup_share=settings.warmup_share,
             seed=params.seed,
             precision=device.precision("auto"),
+            resume=Resumption(
+                store=store,
+                found=found,
+                every=settings.checkpoint_every,
+                values=lambda: {"steps": [asdict(step) for step in steps]},
+            ),
             on_step=on_step,
             stop=stage.preempted,
         )

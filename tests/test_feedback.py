@@ -114,6 +114,22 @@ class TestSampled:
         run()
         assert files.sha256(Path("data/preferences")) == before
 
+    def test_a_held_out_annotator_ranks_held_out_prompts_and_trains_nobody(self):
+        run(held_out_annotators=["annotator-1", "annotator-2"])
+        train, valid = rows("preferences.train.jsonl"), rows("preferences.valid.jsonl")
+        assert {row["annotator"] for row in train} == {"annotator-3", "annotator-4", "annotator-5"}
+        assert {"annotator-1", "annotator-2"} & {row["annotator"] for row in valid}
+        prompts = {row["prompt"] for row in valid}
+        own = [row for row in rows("rankings.jsonl") if row["annotator"] in ("annotator-1", "annotator-2")]
+        assert {row["prompt"] for row in own} <= prompts
+
+    def test_what_a_held_out_person_says_of_other_prompts_is_left_out(self):
+        write_people(*(PERSON | {"id": f"r{number}", "prompt": f"Sing {number}."} for number in range(30)))
+        report = run(held_out_annotators=["ann"])
+        assert 0 < report.pairs_by_source["human"] < 60
+        assert "ann" not in {row["annotator"] for row in rows("preferences.train.jsonl")}
+        assert "ann" in {row["annotator"] for row in rows("preferences.valid.jsonl")}
+
     def test_people_are_heard_beside_simulated_annotators(self):
         write_people(PERSON | {"id": "r1"})
         report = run()

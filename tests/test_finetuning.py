@@ -127,6 +127,40 @@ def test_a_request_to_stop_ends_training_and_leaves_no_model(tmp_path, monkeypat
     assert not (tmp_path / Artifact.SFT).exists()
 
 
+class Stops:
+    """Asks the process to stop once so many steps have been logged."""
+
+    def __init__(self, monkeypatch, after):
+        self.seen = 0
+        monkeypatch.setattr(stage, "preempted", lambda: self.seen >= after)
+
+    def tracker(self):
+        outer = self
+
+        class Counting(NullTracker):
+            def log(self, metrics, step):
+                outer.seen += 1
+
+        return Counting()
+
+
+LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw"}, LORA])
+def test_a_run_stopped_and_resumed_is_the_run_that_was_never_stopped(tmp_path, monkeypatch, changes):
+    params = workspace(tmp_path, monkeypatch, epochs=1.0, checkpoint_every=3, **changes)
+    made = [Artifact.SFT.path, Artifact.FINETUNING_CURVE.path]
+    expected = finetuning.main(params, NullTracker()), [files.sha256(path) for path in made]
+    stops = Stops(monkeypatch, 5)
+    with pytest.raises(Preempted, match="goes on from there"):
+        finetuning.main(params, stops.tracker())
+    resumed = Stops(monkeypatch, 10**9)
+    assert finetuning.main(params, resumed.tracker()) == expected[0]
+    assert 0 < resumed.seen < expected[0].num_steps - 4
+    assert [files.sha256(path) for path in made] == expected[1]
+
+
 def test_the_stage_runs_as_a_command(tmp_path, monkeypatch):
     workspace(tmp_path, monkeypatch, epochs=1.0)
     environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}

@@ -40,6 +40,11 @@ def test_the_params_of_the_checkout_are_valid() -> None:
     assert params.parse(VALUES).model.hidden_size == VALUES["model"]["hidden_size"]
 
 
+def test_somebody_has_to_be_left_to_learn_from() -> None:
+    text = fault(feedback__annotators=2, feedback__held_out_annotators=["annotator-1", "annotator-2", "ann"])
+    assert "feedback.held_out_annotators names all 2 simulated annotators" in text
+
+
 def test_an_unknown_key_is_named_with_its_section() -> None:
     assert "model.hiden_size: no such key" in fault(model__hiden_size=3)
 

@@ -218,11 +218,44 @@ def test_prompts_on_both_sides_are_confessed(workspace):
     assert run(epochs=1.0).unseen_prompt_share == 0.5
 
 
+def test_annotators_that_nothing_was_learnt_from_are_measured_apart(workspace):
+    known = [{**record, "annotator": "ann"} for record in pairs("train", 60)]
+    held_out = [
+        {**record, "annotator": "ben" if number % 4 == 0 else "ann"} for number, record in enumerate(pairs("valid", 40))
+    ]
+    write(known, held_out)
+    report = run(epochs=1.0)
+    assert report.unseen_annotators == report.by_annotator["ben"]
+    assert report.unseen_annotators.num_pairs == 10
+    write(known, [{**record, "annotator": "ann"} for record in held_out])
+    assert run(epochs=1.0).unseen_annotators is None
+
+
 def test_a_run_that_is_asked_to_stop_stops_and_leaves_no_model(workspace, monkeypatch):
     monkeypatch.setattr(stage, "preempted", lambda: True)
     with pytest.raises(Preempted):
         run()
     assert not Path("models/reward").exists()
+
+
+@pytest.mark.parametrize("after", [4, 25])
+def test_a_run_stopped_at_either_model_and_resumed_is_the_run_that_was_never_stopped(workspace, monkeypatch, after):
+    seen = []
+
+    class Counting(NullTracker):
+        def log(self, metrics, step):
+            seen.append(step)
+
+    made = [Path("models/reward"), Path("models/held_out_reward"), Path("reports/curves/reward_modeling.csv")]
+    options = {"epochs": 1.0, "checkpoint_every": 3}
+    expected = run(**options), [files.sha256(path) for path in made]
+    monkeypatch.setattr(stage, "preempted", lambda: len(seen) >= after)
+    with pytest.raises(Preempted, match="goes on from there"):
+        run(Counting(), **options)
+    monkeypatch.setattr(stage, "preempted", lambda: False)
+    assert run(Counting(), **options) == expected[0]
+    assert [files.sha256(path) for path in made] == expected[1]
+    assert not list(Path(".moteur/checkpoints").glob("*/*/0*"))
 
 
 def test_a_loss_that_is_no_number_is_an_error_with_the_remedy(workspace):

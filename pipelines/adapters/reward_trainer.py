@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention
 from pipelines.core.learning.rewards import Comparison, right_padded
 from pipelines.errors import Preempted, TrainingError
@@ -44,10 +45,11 @@ def train(
     warmup_share: float,
     seed: int,
     precision: "torch.dtype",
+    resume: Resumption,
     on_step: Callable[[Step], None] = lambda _step: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train `model` in place on `batches` of indices into `comparisons`, in their order.
+    """Train `model` in place on `batches` of indices into `comparisons`, in their order, from where `resume` found it.
 
     The loss is the negative log-likelihood of the Bradley-Terry model, mean over the pairs of a batch. All pairs of a
     ranking are in one batch: that is K forward passes instead of K (K - 1), and shuffled apart they overfit within an
@@ -91,16 +93,16 @@ def train(
             ),
             train_dataset=Dataset.from_dict({"index": list(range(len(comparisons)))}),
             processing_class=tokenizer,
-            callbacks=[_callback(on_step, stop, comparisons, batches)],
+            callbacks=[_callback(on_step, resume.done, comparisons, batches), resume.callback(stop, len(batches))],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.comparisons, trainer.planned = comparisons, batches
+        trainer.comparisons, trainer.planned, trainer.resume = comparisons, batches, resume
         trainer.train()
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # it computes in half precision until then
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if stop():
-        raise Preempted("Stopped by request; reward modelling starts afresh at the next run.")
+        raise Preempted("Stopped by request; reward modelling goes on from there at the next run.")
     model.eval()
 
 
@@ -114,6 +116,10 @@ def _trainer_class() -> Any:
 
         comparisons: Sequence[Comparison] = ()
         planned: Sequence[Sequence[int]] = ()
+        resume: Resumption
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            return self.resume.moved_on(super().create_scheduler(len(self.planned), optimizer))
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
@@ -121,7 +127,7 @@ def _trainer_class() -> Any:
         def get_train_dataloader(self) -> Any:
             loader = DataLoader(
                 self.train_dataset,
-                batch_sampler=[list(batch) for batch in self.planned],
+                batch_sampler=[list(batch) for batch in self.planned[self.resume.done :]],
                 collate_fn=lambda rows: collated(
                     [self.comparisons[row["index"]] for row in rows], self.model.config.pad_token_id
                 ),
@@ -161,7 +167,7 @@ def collated(comparisons: Sequence[Comparison], pad: int) -> "dict[str, torch.Te
 
 def _callback(
     on_step: Callable[[Step], None],
-    stop: Callable[[], bool],
+    done: int,
     comparisons: Sequence[Comparison],
     batches: Sequence[Sequence[int]],
 ) -> Any:
@@ -173,22 +179,18 @@ def _callback(
                 return
             if not math.isfinite(logs["loss"]):
                 raise TrainingError(
-                    f"The loss is {logs['loss']} at step {state.global_step}: lower reward_modeling.learning_rate"
-                    f" (now {args.learning_rate}) in params.yaml."
+                    f"The loss is {logs['loss']} at step {done + state.global_step}: lower"
+                    f" reward_modeling.learning_rate (now {args.learning_rate}) in params.yaml."
                 )
-            batch = batches[state.global_step - 1]
+            batch = batches[done + state.global_step - 1]
             on_step(
                 Step(
-                    step=state.global_step,
-                    total=state.max_steps,
+                    step=done + state.global_step,
+                    total=len(batches),
                     tokens=sum(len(sequence) for row in batch for sequence in comparisons[row].sequences),
                     loss=logs["loss"],
                     accuracy=logs["accuracy"],
                 )
             )
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if stop():
-                control.should_training_stop = True
 
     return Watch()

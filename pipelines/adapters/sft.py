@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention, optimizers
 from pipelines.core.learning.mixture import IGNORED
 from pipelines.errors import Preempted, TrainingError
@@ -84,11 +85,12 @@ def train(
     schedule: Schedule,
     *,
     precision: "torch.dtype",
+    resume: Resumption,
     adapter: "PeftConfig | None" = None,
     on_step: Callable[[Step], None] = lambda _step: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Train on `batches` of indices into `examples`, in their order.
+    """Train on `batches` of indices into `examples`, in their order, from where `resume` has found it.
 
     Raises:
         TrainingError: when the loss is not a finite number.
@@ -133,11 +135,14 @@ def train(
             processing_class=tokenizer,
             peft_config=adapter,
             callbacks=[
-                _callback(on_step, stop, [sum(len(examples[row].input_ids) for row in batch) for batch in batches])
+                _callback(
+                    on_step, resume.done, [sum(len(examples[row].input_ids) for row in batch) for batch in batches]
+                ),
+                resume.callback(stop, len(batches)),
             ],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.planned, trainer.exponent = batches, schedule.turn_length_exponent
+        trainer.planned, trainer.exponent, trainer.resume = batches, schedule.turn_length_exponent, resume
         trainer.optimizer = optimizers.build(
             schedule.optimizer, trainer.model, weight_decay=0.0, learning_rate=schedule.learning_rate
         )
@@ -149,7 +154,7 @@ def train(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if stop():
-        raise Preempted("Stopped by request; fine-tuning starts afresh at the next run.")
+        raise Preempted("Stopped by request; fine-tuning goes on from there at the next run.")
     trained = trainer.model if adapter is None else trainer.model.merge_and_unload()
     trained.set_attn_implementation("sdpa")
     return Trained(model=trained.eval(), trainable_parameters=trainable)
@@ -183,11 +188,15 @@ def _trainer_class() -> Any:
 
         planned: Sequence[Sequence[int]] = ()
         exponent = 0.0
+        resume: Resumption
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            return self.resume.moved_on(super().create_scheduler(len(self.planned), optimizer))
 
         def get_train_dataloader(self) -> Any:
             loader = DataLoader(
                 self.train_dataset,
-                batch_sampler=[list(batch) for batch in self.planned],
+                batch_sampler=[list(batch) for batch in self.planned[self.resume.done :]],
                 collate_fn=self.data_collator,
                 pin_memory=self.args.dataloader_pin_memory,
             )
@@ -234,7 +243,7 @@ def _has_plain_head(config: Any) -> bool:
     return not any(getattr(config, name, None) for name in _SCALED_LOGITS)
 
 
-def _callback(on_step: Callable[[Step], None], stop: Callable[[], bool], tokens: Sequence[int]) -> Any:
+def _callback(on_step: Callable[[Step], None], done: int, tokens: Sequence[int]) -> Any:
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -243,21 +252,17 @@ def _callback(on_step: Callable[[Step], None], stop: Callable[[], bool], tokens:
                 return
             if not math.isfinite(logs["loss"]):
                 raise TrainingError(
-                    f"The loss is {logs['loss']} at step {state.global_step}: lower finetuning.learning_rate"
+                    f"The loss is {logs['loss']} at step {done + state.global_step}: lower finetuning.learning_rate"
                     f" (now {args.learning_rate}) in params.yaml."
                 )
             on_step(
                 Step(
-                    step=state.global_step,
-                    total=state.max_steps,
-                    tokens=tokens[state.global_step - 1],
+                    step=done + state.global_step,
+                    total=len(tokens),
+                    tokens=tokens[done + state.global_step - 1],
                     loss=logs["loss"],
                     learning_rate=logs["learning_rate"],
                 )
             )
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if stop():
-                control.should_training_stop = True
 
     return Watch()

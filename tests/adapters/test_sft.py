@@ -1,8 +1,11 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pipelines.adapters import sft
+from pipelines.adapters.checkpoints import Checkpoints
+from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning.mixture import IGNORED, Example
 from pipelines.errors import Preempted, TrainingError
 from tests import fixtures
@@ -26,6 +29,10 @@ def examples(tokenizer):
     return made
 
 
+def from_the_start(folder):
+    return Resumption(store=Checkpoints(folder), found=None, every=10**9, values=dict)
+
+
 def train(tokenizer, examples, batches, **options):
     import torch
 
@@ -38,6 +45,7 @@ def train(tokenizer, examples, batches, **options):
         batches,
         options.pop("schedule", SCHEDULE),
         precision=options.pop("precision", torch.float32),
+        resume=from_the_start(options.pop("folder", Path("nowhere"))),
         on_step=steps.append,
         **options,
     )
@@ -139,7 +147,7 @@ def test_a_loss_that_is_not_a_number_names_the_learning_rate(tokenizer, examples
         train(tokenizer, examples, [[0, 1]] * 8, schedule=wild)
 
 
-def test_a_request_to_stop_is_heard_between_steps(tokenizer, examples):
+def test_a_request_to_stop_is_heard_between_steps(tokenizer, examples, tmp_path):
     seen = []
 
     def stop():
@@ -147,5 +155,5 @@ def test_a_request_to_stop_is_heard_between_steps(tokenizer, examples):
         return len(seen) > 1
 
     with pytest.raises(Preempted):
-        train(tokenizer, examples, [[0, 1]] * 50, stop=stop)
+        train(tokenizer, examples, [[0, 1]] * 50, stop=stop, folder=tmp_path)
     assert len(seen) < 6

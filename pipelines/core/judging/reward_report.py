@@ -26,6 +26,8 @@ class RewardModelingReport:
     by_source: dict[str, Part]
     by_annotator: dict[str, Part]
     """Simulated ones and people, by name."""
+    unseen_annotators: Part | None
+    """The same for all annotators together that no training pair is from; None without any."""
     rewards_by_task: dict[str, TaskRewards]
     similar_length_accuracy: float | None
     """Among held-out pairs of similar length."""
@@ -64,6 +66,7 @@ def reported(
     by_judge: list[Judged],
     seen: list[Judged],
     trained_on: Set[str],
+    learnt_from: Set[str | None],
     num_train_pairs: int,
     num_judge_pairs: int,
     num_too_long: int,
@@ -78,6 +81,7 @@ def reported(
         by_judge: What the second makes of the same.
         seen: What the first makes of some pairs that it was trained on.
         trained_on: The prompts that the first was trained on.
+        learnt_from: The annotators of the pairs that it was trained on.
         num_train_pairs: Of the first model.
         num_judge_pairs: That the second was trained on.
         num_too_long: As in the report.
@@ -98,6 +102,9 @@ def reported(
         calibration=calibration_curve([pair.margin for pair in held_out]),
         by_source=diagnostics.parts(held_out, lambda pair: pair.source, seed=seed),
         by_annotator=diagnostics.parts(held_out, lambda pair: pair.annotator, seed=seed),
+        unseen_annotators=diagnostics.parts(
+            held_out, lambda pair: None if pair.annotator in {None, *learnt_from} else "unseen", seed=seed
+        ).get("unseen"),
         rewards_by_task=diagnostics.rewards_by_task(held_out),
         similar_length_accuracy=diagnostics.accuracy(
             held_out, lambda pair: pair.similar_in_length(similar_length_ratio)
