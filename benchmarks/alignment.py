@@ -31,7 +31,10 @@ RESULTS = Path(__file__).parent / "results" / "alignment.json"
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_SEED = 1001
 """Nothing was tuned on it or its successors."""
-NEEDED = (Artifact.VALIDATED, Artifact.SFT, Artifact.FEEDBACK_BY_PEOPLE, Artifact.REWARD_FUNCTIONS)
+NEEDED = (
+    *(Artifact.VALIDATED, Artifact.TOKENS, Artifact.SFT, Artifact.FEEDBACK_BY_PEOPLE),
+    *(Artifact.CONSTITUTION, Artifact.REWARD_FUNCTIONS),
+)
 TOO_LONG = {"ppo": {"iterations": 48, "kl_coefficient": 0.0, "kl_limit": 1e6, "measure_every": 4}}
 
 Changes = Mapping[str, Any]

@@ -17,8 +17,8 @@ from pipelines.core.learning import kl_axis, rewards
 from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import DataError, ParamsError, Preempted
-from tests.fixtures import tiny_model, tiny_tokenizer
-from tests.learning import params, reward_functions, reward_model, write_model, write_validated
+from tests.learning import params, reward_functions, write_model, write_validated
+from tests.workspaces import aligned, take_the_last_policy
 
 SETTINGS = {
     "iterations": 4,
@@ -44,14 +44,9 @@ def tales():
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch, tales):
+def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tokenizer = tiny_tokenizer([record["completion"] for record in tales["train"]])
-    model = tiny_model(tokenizer, context=512)
-    write_model(Path("models/sft"), model, tokenizer)
-    write_model(Path("models/reward"), reward_model(model), tokenizer)
-    write_model(Path("models/held_out_reward"), reward_model(model, seed=2), tokenizer)
-    write_validated(Path("data/validated"), instructions=tales)
+    aligned()
     return tmp_path
 
 
@@ -60,8 +55,7 @@ CHOSEN = kl_axis.chosen
 
 @pytest.fixture(autouse=True)
 def the_last_policy_is_taken(monkeypatch):
-    """Random reward models agree on nothing; what is chosen by them has tests of its own."""
-    monkeypatch.setattr(kl_axis, "chosen", lambda examined, _price: examined[-1])
+    take_the_last_policy(monkeypatch)
 
 
 def run(tracker=None, tasks=None, **changes):

@@ -15,7 +15,7 @@ from tests import fixtures
 from tests.core.learning.architectures import classifier
 from tests.core.learning.test_rewards_of_any_model import WORDS, words
 from tests.learning import params, write_model
-from tests.workspaces import aligned
+from tests.workspaces import aligned, take_the_last_policy
 
 SETTINGS = {
     "iterations": 3,
@@ -33,6 +33,7 @@ LORA = {"method": "lora", "microbatch_size": 3, "learning_rate": 1e-2}
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    take_the_last_policy(monkeypatch)
     aligned()
 
 

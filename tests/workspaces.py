@@ -10,6 +10,7 @@ import pytest
 from pipelines import tokenization
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
+from pipelines.core.learning import kl_axis
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from tests import fixtures
 from tests.learning import params, reward_model, write_model, write_validated
@@ -46,3 +47,8 @@ def linked(made: Path) -> None:
     Path("data").symlink_to(made / "data")
     Path("models").mkdir()
     Path("models/tokenizer").symlink_to(made / "models/tokenizer")
+
+
+def take_the_last_policy(patch: pytest.MonkeyPatch) -> None:
+    """Let PPO take the last policy: random reward models agree on nothing, and the choice by them has its own tests."""
+    patch.setattr(kl_axis, "chosen", lambda examined, _price: examined[-1])
