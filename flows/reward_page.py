@@ -40,8 +40,10 @@ def calibration(report: Mapping[str, Any]) -> str | None:
 def parts(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """(who, accuracy with interval and counts): each source, then each annotator."""
     rows = [("source " + name, figures) for name, figures in report.get("by_source", {}).items()]
-    rows += [("annotator " + name, figures) for name, figures in report.get("by_annotator", {}).items()]
-    return rows + [("annotators never trained on", figures) for figures in [report.get("unseen_annotators")] if figures]
+    rows += [("labels by " + name, figures) for name, figures in report.get("by_annotator", {}).items()]
+    return rows + [
+        ("labels by those never trained on", figures) for figures in [report.get("unseen_annotators")] if figures
+    ]
 
 
 def accuracies(report: Mapping[str, Any]) -> list[tuple[str, float]]:
