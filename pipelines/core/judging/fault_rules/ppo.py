@@ -106,8 +106,8 @@ def responses_keep_their_shape(seen: Evidence) -> Finding | None:
         level = "at fault"
     return Finding(
         level=level,
-        words=f"Responses changed in length by {drift:+.0%}, and {distinct:.0%} of them differ from all others (suspect beyond"
-        f" {LENGTH_DRIFT:.0%}, at fault at half or double the length, or below {HALF:.0%}).",
+        words=f"Responses changed in length by {drift:+.0%}, and {distinct:.0%} of them differ from all others (suspect"
+        f" beyond {LENGTH_DRIFT:.0%}, at fault at half or double the length, or below {HALF:.0%}).",
         remedy="See what the reward likes (similar_length_accuracy); raise ppo.kl_coefficient.",
         own=False,
     )
