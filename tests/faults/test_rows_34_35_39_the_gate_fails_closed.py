@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines import params as schema
@@ -285,6 +285,7 @@ ANY = st.one_of(st.none(), st.booleans(), st.text(max_size=3), st.floats(), st.i
     st.dictionaries(st.sampled_from([f"d{n}" for n in range(300)]), ANY, max_size=5),
     ANY,
 )
+@example({}, {"d0": 5.99e307}, 0.0)
 @settings(max_examples=40, deadline=None)
 def test_row_34_whatever_is_put_in_there_is_a_verdict_and_nothing_undefined_passes(scores, nats, figure):
     sat = exam()

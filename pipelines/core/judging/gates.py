@@ -290,11 +290,14 @@ def _pairs(challenger: Marks | None, champion: Marks | None, kind: str, ids: Seq
 
 
 def _in_order(values: Mapping[str, float], ids: Sequence[str]) -> list[float] | None:
-    """The values of `ids`; None when there are no ids, or any value is missing or not finite."""
+    """The values of `ids`; None when there are no ids, or any value is missing, not finite or too large to add up."""
     found = [number(values.get(one)) for one in ids]
-    kept = [value for value in found if value is not None]
+    kept = [value for value in found if value is not None and abs(value) <= LARGEST]
     return kept if found and len(kept) == len(found) else None
 
+
+LARGEST = 1e100
+"""No score or likelihood comes near it, and the sums and squares of smaller ones are finite."""
 
 MIN_TEXTS = 10
 """A task asked about fewer texts than this counts in the mean only: the bootstrap of so few proves what is chance."""
