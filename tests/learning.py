@@ -7,8 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipelines import params as schema
+from pipelines import stage
 from pipelines.adapters import datasets, files, models
+from pipelines.adapters.tracking import NullTracker
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,3 +74,21 @@ def reward_functions(**modules: str) -> Iterator[Path]:
 def write_model(folder: Path, model: Any, tokenizer: Any) -> None:
     """A model folder."""
     models.save(model, tokenizer, folder)
+
+
+class Stops:
+    """Asks the process to stop once so much has been logged by its tracker: steps, or iterations of PPO."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: int) -> None:
+        self.seen = 0
+        patch.setattr(stage, "preempted", lambda: self.seen >= after)
+
+    def tracker(self) -> NullTracker:
+        """Counts what it is told."""
+        outer = self
+
+        class Counting(NullTracker):
+            def log(self, metrics: Mapping[str, float], step: int) -> None:
+                outer.seen += 1
+
+        return Counting()

@@ -12,6 +12,7 @@ from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
 from pipelines.errors import DataError, ParamsError, Preempted
 from tests import fixtures, learning
+from tests.learning import Stops
 
 SETTINGS = {
     "max_length": 200,
@@ -125,23 +126,6 @@ def test_a_request_to_stop_ends_training_and_leaves_no_model(tmp_path, monkeypat
     with pytest.raises(Preempted):
         finetuning.main(params, NullTracker())
     assert not (tmp_path / Artifact.SFT).exists()
-
-
-class Stops:
-    """Asks the process to stop once so many steps have been logged."""
-
-    def __init__(self, monkeypatch, after):
-        self.seen = 0
-        monkeypatch.setattr(stage, "preempted", lambda: self.seen >= after)
-
-    def tracker(self):
-        outer = self
-
-        class Counting(NullTracker):
-            def log(self, metrics, step):
-                outer.seen += 1
-
-        return Counting()
 
 
 LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}

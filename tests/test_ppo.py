@@ -17,7 +17,7 @@ from pipelines.core.learning import kl_axis, rewards
 from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import DataError, ParamsError, Preempted
-from tests.learning import params, reward_functions, write_model, write_validated
+from tests.learning import Stops, params, reward_functions, write_model, write_validated
 from tests.workspaces import aligned, take_the_last_policy
 
 SETTINGS = {
@@ -61,23 +61,6 @@ def the_last_policy_is_taken(monkeypatch):
 def run(tracker=None, tasks=None, **changes):
     chosen = {"feedback": {"tasks": tasks}} if tasks else {}
     return ppo.main(params(ppo={**SETTINGS, **changes}, **chosen), tracker or NullTracker())
-
-
-class Stops:
-    """Asks the process to stop once so many iterations have been logged."""
-
-    def __init__(self, monkeypatch, after):
-        self.seen = 0
-        monkeypatch.setattr(stage, "preempted", lambda: self.seen >= after)
-
-    def tracker(self):
-        outer = self
-
-        class Counting(NullTracker):
-            def log(self, metrics, step):
-                outer.seen += 1
-
-        return Counting()
 
 
 def test_policy_and_instruction_model_are_compared_on_held_out_prompts(workspace):
