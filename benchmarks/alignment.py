@@ -8,11 +8,10 @@
 `too-long` does so with PPO on purpose too long: four times the iterations, no KL penalty, no KL limit; it shows what
 the chosen policy has of the best gold score along the way. `pairs` trains the reward model on more and more rankings.
 Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
-is not repeated. Results: benchmarks/results/alignment.json.
+with the same params and inputs is not repeated. Results: benchmarks/results/alignment.json.
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -90,13 +89,14 @@ def _run(name: str, changes: Changes, *stages: str) -> dict[str, Report]:
     """Reports of the stages, run one after the other in a workspace of that name."""
     folder = State.ROOT.path.resolve() / "benchmarks" / "alignment" / name
     done = folder / "done.json"
-    if not done.exists():
+    base = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params = profiles.merge(base, changes, "the benchmark")
+    made_from = {"params": params, "inputs": {item.value: files.sha256(item.path) for item in NEEDED}}
+    if not done.exists() or files.read_json(done).get("made_from") != made_from:
         shutil.rmtree(folder, ignore_errors=True)
         for artifact in NEEDED:
             (folder / artifact).parent.mkdir(parents=True, exist_ok=True)
             (folder / artifact).symlink_to(artifact.path.resolve())
-        base = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-        params = profiles.merge(base, changes, "the benchmark")
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         for stage in stages:
             print(f"{name}: {stage}", file=sys.stderr)
@@ -105,10 +105,11 @@ def _run(name: str, changes: Changes, *stages: str) -> dict[str, Report]:
             subprocess.run(  # noqa: S603  our own stages
                 command, check=True, cwd=folder, env=environment, stderr=subprocess.DEVNULL
             )
-        files.write_json(done, {stage: files.read_json(folder / "reports" / f"{stage}.json") for stage in stages})
+        reports = {stage: files.read_json(folder / "reports" / f"{stage}.json") for stage in stages}
+        files.write_json(done, {"made_from": made_from, "reports": reports})
         for models in ("models/reward", "models/held_out_reward", "models/policy"):
             shutil.rmtree(folder / models, ignore_errors=True)
-    found: dict[str, Report] = json.loads(done.read_text(encoding="utf-8"))
+    found: dict[str, Report] = files.read_json(done)["reports"]
     return found
 
 

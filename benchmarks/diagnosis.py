@@ -40,7 +40,10 @@ STAGES = ("finetuning", "feedback", "reward_modeling", "ppo", "evaluation")
 BEFORE = ("ingestion", "data_validation", "tokenization", "pretraining")
 SMALL: dict[str, dict[str, Any]] = {
     "feedback": {"num_prompts": 400},
-    "reward_modeling": {"epochs": 1.0},
+    "reward_modeling": {
+        "epochs": 1.0,
+        "gate": {"min_accuracy": 0.0, "min_gain_over_length": -1.0, "max_calibration_error": 1.0},
+    },
     "ppo": {"iterations": 6, "prompts_per_iteration": 32, "minibatch_size": 16, "evaluation_prompts": 60},
     "evaluation": {
         "examples_per_task": 16,
@@ -51,7 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "win_rate_prompts": 24,
     },
 }
-"""Beside the default params. A gate between reward modelling and PPO would be set off here."""
+"""Beside the default params. The gate before PPO is off: it would end the runs whose labels are spoilt."""
 
 
 def shuffled(workspace: Path, draw: random.Random) -> None:
@@ -138,7 +141,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "template at evaluation": Fault(start="evaluation", guilty="evaluation", patch=other_template, params={}),
     "reward head lost": Fault(start="ppo", guilty="reward model", edit=fresh_head, params={}),
-    "learning rate x100": Fault(start="ppo", guilty="ppo", params={"ppo": {"learning_rate": 0.015}}),
+    "learning rate x100": Fault(start="ppo", guilty="ppo", params={"ppo": {"learning_rate": 0.03}}),
     "KL coefficient 0": Fault(start="ppo", guilty="ppo", params={"ppo": {"kl_coefficient": 0.0}}),
 }
 

@@ -57,41 +57,59 @@ class Training:
     """A stage under some settings, and what it makes."""
 
     stage: str
-    model: Artifact
-    curve: Artifact
+    models: tuple[Artifact, ...]
+    curves: tuple[Artifact, ...]
     settings: Mapping[str, Any]
+    checkpoints: tuple[str, ...] = ()
+    """Besides those under the name of the stage."""
 
     def outputs(self) -> dict[str, str]:
         """Digest of each file, None of which may differ."""
-        made = [*sorted(self.model.path.rglob("*")), self.curve.path, Artifact[f"{self.stage.upper()}_REPORT"].path]
+        made = [path for model in self.models for path in sorted(model.path.rglob("*"))]
+        made += [*(curve.path for curve in self.curves), Artifact[f"{self.stage.upper()}_REPORT"].path]
         return {path.as_posix(): files.sha256(path) for path in made if path.is_file()}
 
     def forget(self) -> None:
         """As if it had never run."""
-        shutil.rmtree(self.model.path, ignore_errors=True)
-        shutil.rmtree(State.CHECKPOINTS.path / self.stage, ignore_errors=True)
-        for path in (self.curve.path, Artifact[f"{self.stage.upper()}_REPORT"].path):
+        for folder in (*(model.path for model in self.models), *self._folders):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (*(curve.path for curve in self.curves), Artifact[f"{self.stage.upper()}_REPORT"].path):
             path.unlink(missing_ok=True)
 
     def writes(self) -> bool:
         """Whether a checkpoint or a model is being written."""
         half = [
-            *(State.CHECKPOINTS.path / self.stage).glob("*/.0*"),
-            *Path("models").glob(f".{self.model.path.name}.*"),
+            *(half for folder in self._folders for half in folder.glob("**/.0*")),
+            *(half for model in self.models for half in Path("models").glob(f".{model.path.name}.*")),
         ]
         return bool(half)
 
+    @property
+    def _folders(self) -> list[Path]:
+        return [State.CHECKPOINTS.path / name for name in (self.stage, *self.checkpoints)]
 
+
+POLICY: dict[str, Any] = {
+    "stage": "ppo",
+    "models": (Artifact.POLICY,),
+    "curves": (Artifact.PPO_CURVE, Artifact.PPO_AXIS),
+}
 TRAININGS = {
-    "ppo": Training(stage="ppo", model=Artifact.POLICY, curve=Artifact.PPO_CURVE, settings={}),
-    "ppo, LoRA, microbatches and pretraining text": Training(
-        stage="ppo", model=Artifact.POLICY, curve=Artifact.PPO_CURVE, settings={"ppo": ADAPTERS}
-    ),
+    "ppo": Training(**POLICY, settings={}),
+    "ppo, LoRA, microbatches and pretraining text": Training(**POLICY, settings={"ppo": ADAPTERS}),
     "reward_modeling": Training(
-        stage="reward_modeling", model=Artifact.REWARD, curve=Artifact.REWARD_MODELING_CURVE, settings={}
+        stage="reward_modeling",
+        models=(Artifact.REWARD, Artifact.HELD_OUT_REWARD),
+        curves=(Artifact.REWARD_MODELING_CURVE,),
+        settings={},
+        checkpoints=("held_out_model_reward_modeling",),
     ),
-    "finetuning": Training(stage="finetuning", model=Artifact.SFT, curve=Artifact.FINETUNING_CURVE, settings={}),
-    "pretraining": Training(stage="pretraining", model=Artifact.BASE, curve=Artifact.PRETRAINING_CURVE, settings={}),
+    "finetuning": Training(
+        stage="finetuning", models=(Artifact.SFT,), curves=(Artifact.FINETUNING_CURVE,), settings={}
+    ),
+    "pretraining": Training(
+        stage="pretraining", models=(Artifact.BASE,), curves=(Artifact.PRETRAINING_CURVE,), settings={}
+    ),
 }
 
 
@@ -171,7 +189,7 @@ def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any
     write_params({})
     if training.stage in PREPARED and ended(started(training.stage)) != 0:  # as those after it found it
         raise SystemExit(f"{training.stage} does not end well when nobody kills it")
-    weights = expected[(training.model.path / "model.safetensors").as_posix()]
+    weights = expected[(training.models[0].path / "model.safetensors").as_posix()]
     return {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
 
 

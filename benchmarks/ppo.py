@@ -3,13 +3,15 @@
     python -m benchmarks.ppo                 # in a workspace that has been run
     python -m benchmarks.ppo --repeats 5 --iterations 6
 
-Both take models/sft and models/reward, the same prompts in the same order, `ppo.prompts_per_iteration` responses of at
-most `ppo.max_new_tokens` tokens an iteration, and as many passes and minibatches. They run in turn, each in a process
-of its own, several times; the first iteration of each run is left out. trl runs as it comes (bfloat16, gradients
-checkpointed) and without checkpointing, which is faster where memory is no worry; the ratio is to the faster one. It
-is installed into a virtual environment of its own below .moteur/benchmarks, on top of the libraries that are here.
+Both take models/sft and models/reward, draw from the same prompts, each in its own order, `ppo.prompts_per_iteration`
+responses of at most `ppo.max_new_tokens` tokens an iteration, and take as many passes, minibatches and steps. They run
+in turn, each in a process of its own, several times; the first iteration of each run is left out. trl runs as it comes
+(bfloat16, gradients checkpointed) and without checkpointing, which is faster where memory is no worry; the ratio is to
+the faster one. It is installed into a virtual environment of its own below .moteur/benchmarks, on top of the libraries
+that are here.
 
 A token is one of a prompt or of a response up to its end token: what is sampled or padded after it counts for nobody.
+For trl the prompts are counted as if it had taken them in order, which over an iteration is right but for chance.
 """
 
 import argparse

@@ -70,8 +70,10 @@ def main() -> None:
             args=PPOConfig(
                 output_dir=scratch,
                 total_episodes=len(job["ids"]),
-                per_device_train_batch_size=ppo["minibatch_size"],
-                gradient_accumulation_steps=ppo["prompts_per_iteration"] // ppo["minibatch_size"],
+                per_device_train_batch_size=ppo[
+                    "prompts_per_iteration"
+                ],  # with accumulation it would step half as often
+                gradient_accumulation_steps=1,
                 num_mini_batches=ppo["prompts_per_iteration"] // ppo["minibatch_size"],
                 num_ppo_epochs=ppo["epochs"],
                 local_rollout_forward_batch_size=ppo["prompts_per_iteration"],

@@ -78,6 +78,9 @@ def gather(root: Path) -> Evidence:
     import yaml
 
     reports = {path.stem: value for path in sorted(root.glob("reports/*.json")) if (value := _read(path))}
+    if refused := _read(root / State.REFUSED / "reward_modeling.json"):
+        reports["reward_modeling"] = refused  # the gate let nothing follow, and DVC took the report away
+        reports.pop("ppo", None)
     kept = _read(_kept(root))
     fresh = kept.get("made_from") == fingerprint(root)
     weight = (yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")).get("ppo") or {}).get(
@@ -85,7 +88,7 @@ def gather(root: Path) -> Evidence:
     )
     return Evidence(
         reports=reports,
-        curve=_curve(root / Artifact.PPO_CURVE),
+        curve=[] if refused else _curve(root / Artifact.PPO_CURVE),
         probes=kept["probes"] if fresh else {},
         reward_model_weight=weight,
     )

@@ -20,7 +20,7 @@ from pipelines.adapters.alignment_trainers import Run
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.intervals import paired_bootstrap
-from pipelines.core.learning import decoding, rewards, rollouts
+from pipelines.core.learning import decoding, preferences, rewards, rollouts
 from pipelines.core.learning.compute import PASSES
 from pipelines.core.learning.kl_axis import Task
 from pipelines.core.learning.rollouts import Measured, Prompt
@@ -149,8 +149,7 @@ def _trained(
             on_step=lambda _step: bar.advance(1),
         )
         if method == "dpo":
-            pairs = list(datasets.records(Artifact.PREFERENCES.path, "preferences", "train"))
-            return alignment_trainers.dpo(policy, setting.reference, setting.tokenizer, pairs, run, flops)
+            return alignment_trainers.dpo(policy, setting.reference, setting.tokenizer, _pairs(params), run, flops)
         return alignment_trainers.policy_gradient(
             "grpo" if method == "grpo" else "rloo",
             policy,
@@ -162,6 +161,16 @@ def _trained(
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
         )
+
+
+def _pairs(params: Params) -> list[dict[str, Any]]:
+    """Those that the reward model has learnt from: not those of the held-out one, which judges what comes out."""
+    share = params.reward_modeling.held_out_model_share
+    return [
+        pair
+        for pair in datasets.records(Artifact.PREFERENCES.path, "preferences", "train")
+        if not preferences.for_held_out_model(pair["prompt"], seed=params.seed, share=share)
+    ]
 
 
 def _whitened(setting: Setting) -> alignment_trainers.Reward:

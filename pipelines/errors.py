@@ -4,6 +4,7 @@ MoteurError                 exit 1
 |-- ParamsError             exit 2   params.yaml or a profile is wrong
 |-- DataError               exit 3   the input cannot be read or does not meet its contract
 |-- ArtifactError           exit 4   something a stage made is missing, torn or of another kind
+|   `-- HeadMissing                  a reward model's folder lacks weights
 |-- ResourceError           exit 5   disk, memory or device do not suffice
 |-- TrainingError           exit 6   a loss is not a number, a policy collapsed
 |-- GateError               exit 7   what was made is not good enough to go on with
@@ -33,6 +34,10 @@ class ArtifactError(MoteurError):
     """An artifact is missing, torn or of another kind than expected."""
 
     exit_code = 4
+
+
+class HeadMissing(ArtifactError):  # noqa: N818  what is wrong, in two words
+    """A folder lacks weights of a reward model, those of its head for instance."""
 
 
 class ResourceError(MoteurError):

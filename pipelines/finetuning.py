@@ -78,37 +78,36 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
     mixed = _mixture(tokenizer, settings, _longest(settings, model), store.split("train"), params.seed)
     sections = {"seed": params.seed, "finetuning": settings.model_dump()}
     inputs = [artifact.path for artifact in (Artifact.VALIDATED, Artifact.TOKENS, Artifact.BASE)]
-    with (
-        Checkpoints.opened("finetuning", sections, inputs) as checkpoints,
-        tracker.progress("training", mixed.num_tokens, "tokens") as bar,
-    ):
+    with Checkpoints.opened("finetuning", sections, inputs) as checkpoints:
         checkpoints.require_space(3 * 4 * model.num_parameters())
         found = checkpoints.latest()
-        watch = _Watch(tracker, bar, found)
-        trained = sft.train(
-            model,
-            tokenizer,
-            mixed.examples,
-            mixed.batches,
-            sft.Schedule(
-                optimizer=settings.optimizer,
-                learning_rate=settings.learning_rate,
-                warmup_share=settings.warmup_share,
-                seed=params.seed,
-                turn_length_exponent=settings.turn_length_exponent,
-            ),
-            precision=precision,
-            resume=Resumption(store=checkpoints, found=found, every=settings.checkpoint_every, values=watch.values),
-            adapter=custom.adapter,
-            on_step=watch,
-            stop=stage.preempted,
-        )
+        with tracker.progress("training", mixed.num_tokens, "tokens") as bar:
+            watch = _Watch(tracker, bar, found)
+            trained = sft.train(
+                model,
+                tokenizer,
+                mixed.examples,
+                mixed.batches,
+                sft.Schedule(
+                    optimizer=settings.optimizer,
+                    learning_rate=settings.learning_rate,
+                    warmup_share=settings.warmup_share,
+                    seed=params.seed,
+                    turn_length_exponent=settings.turn_length_exponent,
+                ),
+                precision=precision,
+                resume=Resumption(store=checkpoints, found=found, every=settings.checkpoint_every, values=watch.values),
+                adapter=custom.adapter,
+                on_step=watch,
+                stop=stage.preempted,
+            )
+        after = bits_per_byte(trained.model, valid, valid.num_bytes, context, precision=precision)
+        answered = _scores(trained.model, tokenizer, settings, tracker)
+        curve = [[step.step, step.loss, step.learning_rate] for step in watch.steps]
+        files.write_csv(Artifact.FINETUNING_CURVE.path, ["step", "loss", "learning_rate"], curve)
         models.save(trained.model, tokenizer, Artifact.SFT.path)
         checkpoints.discard()
-    after = bits_per_byte(trained.model, valid, valid.num_bytes, context, precision=precision)
     trainable = trained.trainable_parameters - custom.frozen_in_rows
-    curve = [[step.step, step.loss, step.learning_rate] for step in watch.steps]
-    files.write_csv(Artifact.FINETUNING_CURVE.path, ["step", "loss", "learning_rate"], curve)
     tracker.effort(
         flops=6 * trained.model.num_parameters() * mixed.num_tokens,
         tokens=mixed.num_tokens,
@@ -116,7 +115,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
         customisation=f"{settings.method}: {trainable:,} weights",
     )
     return FinetuningReport(
-        **_scores(trained.model, tokenizer, settings, tracker),
+        **answered,
         forgetting=forgetting(before, after),
         bits_per_byte_before=before,
         bits_per_byte_after=after,

@@ -347,7 +347,8 @@ class Constitution(Section):
 
     @model_validator(mode="after")
     def _judges_nothing_by_itself(self) -> Self:
-        if self.reward_model is not None and PurePosixPath(self.reward_model) == PurePosixPath(Artifact.REWARD):
+        made_later = {PurePosixPath(Artifact.REWARD), PurePosixPath(Artifact.HELD_OUT_REWARD)}
+        if self.reward_model is not None and PurePosixPath(self.reward_model) in made_later:
             raise ValueError(
                 f"feedback.constitution.reward_model is {self.reward_model!r}, which a later stage makes of what this"
                 " judge says, so that each run would judge by another: copy the folder, to models/judge for instance,"

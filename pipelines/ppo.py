@@ -41,7 +41,11 @@ INPUTS = (Artifact.VALIDATED, Artifact.SFT, Artifact.REWARD, Artifact.HELD_OUT_R
 
 @dataclass(frozen=True, kw_only=True)
 class PpoReport:
-    """The policy beside the instruction model, on prompts of the validation set, with the same seeds."""
+    """The chosen policy beside the instruction model, on prompts of the validation set, with the same seeds.
+
+    It was chosen by its rewards on these very prompts, so that their gains are a little too good; stage evaluation
+    measures it on others. The gold score had no part in the choice.
+    """
 
     reward_before: float
     reward_after: float
@@ -215,11 +219,12 @@ def _learn(
             if step.iteration % settings.measure_every == 0 and step.iteration < settings.iterations:
                 axis.append(held_out.examine(learner.policy, step.iteration))
                 store.pin(step.iteration, training.trained_weights(learner.policy), axis[-1].values())
-            if stage.preempted() or step.iteration % settings.checkpoint_every == 0:
+            asked = stage.preempted()
+            if asked or step.iteration % settings.checkpoint_every == 0:
                 tensors, values = learner.state()
                 done = {"steps": [asdict(one) for one in steps], "measured": [each.updates for each in axis]}
                 store.save(step.iteration, tensors, {**values, **done})
-            if stage.preempted():
+            if asked:
                 raise Preempted(
                     f"Stopped by request after iteration {step.iteration}; the next run goes on from there."
                 )

@@ -20,10 +20,11 @@ from pipelines.artifacts import Artifact
 from pipelines.core.judging import examination, scores
 from pipelines.core.learning import decoding, preferences, rewards
 from pipelines.core.text import chat, prompts
-from pipelines.errors import ArtifactError, MoteurError
+from pipelines.errors import DataError, HeadMissing
 from pipelines.params import Params
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NUM_RECORDS = 48
@@ -47,9 +48,12 @@ def main(params: Params) -> dict[str, Figures]:
 
 def _tried(probe: Callable[[Params], Figures], params: Params) -> Figures:
     try:
-        return probe(params)
-    except (MoteurError, OSError, ValueError, KeyError) as error:
+        figures = probe(params)
+    except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
+    if undefined := sorted(name for name, value in figures.items() if value != value or value in (math.inf, -math.inf)):
+        return {"error": f"not a finite number: {', '.join(undefined)}"}
+    return figures
 
 
 def _preferences(*splits: datasets.Split) -> list[dict[str, Any]]:
@@ -96,21 +100,24 @@ def template(_params: Params) -> Figures:
         list(datasets.records(Artifact.VALIDATED.path, "instructions", "valid")),
         NUM_RECORDS,
     )
+    if not records:
+        raise DataError(f"{Artifact.VALIDATED} has no held-out instruction (split valid).")
     own, *others = framings(tokenizer, records)
-    model = models.load_causal(Artifact.SFT.path)
+    model, base = models.load_causal(Artifact.SFT.path), models.load_causal(Artifact.BASE.path)
+    room = min(decoding.longest(model), decoding.longest(base)) - 1
     completions = [
-        tokenizer.encode(chat.LEAD + row["completion"] + tokenizer.eos_token, add_special_tokens=False)
+        tokenizer.encode(chat.LEAD + row["completion"] + tokenizer.eos_token, add_special_tokens=False)[:room]
         for row in records
     ]
     costs = {name: nats(model, asked, completions) for name, asked in others}
     best = min(costs, key=lambda name: costs[name])
-    base = models.load_causal(Artifact.BASE.path)
-    plain = dict(others)["plain text"]
+    entries = base.get_input_embeddings().weight.shape[0]
+    known = [asked for asked in (own[1], dict(others)["plain text"]) if max(map(max, asked)) < entries]
     return {
         "own_nats": nats(model, own[1], completions),
         "best_other": best,
         "best_other_nats": costs[best],
-        "base_nats": min(nats(base, asked, completions) for asked in (own[1], plain)),
+        "base_nats": min(nats(base, asked, completions) for asked in known),
         "num_records": len(records),
     }
 
@@ -142,7 +149,7 @@ def nats(model: "PreTrainedModel", asked: Sequence[Sequence[int]], completions: 
     import torch
 
     total = 0.0
-    room = model.config.max_position_embeddings
+    room = decoding.longest(model)
     with torch.inference_mode():
         for prompt, completion in zip(asked, completions, strict=True):
             ids_1T = torch.tensor([[*prompt, *completion][-room:]])
@@ -155,9 +162,7 @@ def reward(params: Params) -> Figures:
     """The reward folder as PPO loads it: its head, its accuracy on held-out pairs, what its margins follow."""
     try:
         model = models.load_reward(Artifact.REWARD.path)
-    except ArtifactError:
-        if not Artifact.REWARD.path.is_dir():
-            raise
+    except HeadMissing:
         return {"head_spread": 0.0}
     tokenizer = models.load_tokenizer(Artifact.REWARD.path)
     groups = preferences.grouped(_preferences("valid"))
@@ -165,12 +170,18 @@ def reward(params: Params) -> Figures:
     judged = reward_modeling.judged(model, [one for one in fitting if one.records])
     longer = [float(pair.chosen_tokens - pair.rejected_tokens) for pair in judged]
     return {
-        "head_spread": model.score.weight.detach().std().item(),
+        "head_spread": max(weight.detach().std(correction=0).item() for weight in _head(model)),
         "num_pairs": len(judged),
         "accuracy": _mean(pair.correct for pair in judged),
         "reward_length": cosine([pair.margin for pair in judged], longer),
         "label_length": cosine([1.0] * len(judged), longer),
     }
+
+
+def _head(model: "PreTrainedModel") -> "list[Tensor]":
+    """The weights on top of the body, whatever their names."""
+    body = {id(weight) for weight in model.base_model.parameters()}
+    return [weight for weight in model.parameters() if id(weight) not in body]
 
 
 def cosine(left: Sequence[float], right: Sequence[float]) -> float:

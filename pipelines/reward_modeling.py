@@ -62,29 +62,29 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
     with _checkpoints(params, "") as store, _checkpoints(params, "held_out_model_") as judge_store:
         steps = _train(model, tokenizer, first.comparisons, params, tracker, store)
         judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, judge_store, "held_out_model_")
+        files.write_csv(
+            Artifact.REWARD_MODELING_CURVE.path,
+            ("step", "loss", "accuracy"),
+            [(step.step, step.loss, step.accuracy) for step in steps],
+        )
+        report = reported(
+            held_out=judged(model, held_out.comparisons),
+            by_judge=judged(judge, held_out.comparisons),
+            seen=judged(model, first.comparisons[: len(held_out.comparisons)]),
+            trained_on=first.prompts,
+            learnt_from=first.annotators,
+            num_train_pairs=first.num_pairs,
+            num_judge_pairs=second.num_pairs,
+            num_too_long=train.num_too_long + held_out.num_too_long,
+            num_tokens=sum(step.tokens for step in [*steps, *judge_steps]),
+            similar_length_ratio=params.reward_modeling.similar_length_ratio,
+            seed=params.seed,
+        )
+        _require_good(report, params.reward_modeling.gate)
+        models.save(model, tokenizer, Artifact.REWARD.path)
+        models.save(judge, tokenizer, Artifact.HELD_OUT_REWARD.path)
         store.discard()
         judge_store.discard()
-    files.write_csv(
-        Artifact.REWARD_MODELING_CURVE.path,
-        ("step", "loss", "accuracy"),
-        [(step.step, step.loss, step.accuracy) for step in steps],
-    )
-    report = reported(
-        held_out=judged(model, held_out.comparisons),
-        by_judge=judged(judge, held_out.comparisons),
-        seen=judged(model, first.comparisons[: len(held_out.comparisons)]),
-        trained_on=first.prompts,
-        learnt_from=first.annotators,
-        num_train_pairs=first.num_pairs,
-        num_judge_pairs=second.num_pairs,
-        num_too_long=train.num_too_long + held_out.num_too_long,
-        num_tokens=sum(step.tokens for step in [*steps, *judge_steps]),
-        similar_length_ratio=params.reward_modeling.similar_length_ratio,
-        seed=params.seed,
-    )
-    _require_good(report, params.reward_modeling.gate)
-    models.save(model, tokenizer, Artifact.REWARD.path)
-    models.save(judge, tokenizer, Artifact.HELD_OUT_REWARD.path)
     return report
 
 
@@ -148,7 +148,7 @@ def _divided(train: Side, share: float, seed: int) -> tuple[Side, Side]:
 
 
 def _checkpoints(params: Params, whose: str) -> AbstractContextManager[Checkpoints]:
-    sections = {"seed": params.seed, "reward_modeling": params.reward_modeling.model_dump()}
+    sections = {"seed": params.seed, "reward_modeling": params.reward_modeling.model_dump(exclude={"gate"})}
     return Checkpoints.opened(f"{whose}reward_modeling", sections, [Artifact.PREFERENCES.path, Artifact.SFT.path])
 
 

@@ -9,6 +9,7 @@ from pipelines import alignment_comparison
 from pipelines.adapters import alignment_trainers, files, models
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning.compute import PASSES
+from pipelines.core.learning.preferences import for_held_out_model
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import ParamsError
 from tests.fixtures import tiny_model, tiny_tokenizer
@@ -86,6 +87,17 @@ def test_dpo_makes_the_chosen_responses_likelier_than_the_rejected_ones(workspac
         return likely[0] - likely[1]
 
     assert margin(policy) > margin(reference) + 1
+
+
+def test_dpo_learns_from_none_of_the_pairs_of_the_reward_model_that_judges_it(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    settings = params()
+    share = settings.reward_modeling.held_out_model_share
+    used = {pair["prompt"] for pair in alignment_comparison._pairs(settings)}
+    every = {pair["prompt"] for pair in files.read_jsonl(Path("data/preferences/preferences.train.jsonl"))}
+    judges = {prompt for prompt in every if for_held_out_model(prompt, seed=settings.seed, share=share)}
+    assert judges
+    assert used == every - judges
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])

@@ -200,7 +200,7 @@ def test_a_judge_or_writer_who_lacks_what_it_asks_is_refused_with_both_keys(who:
     assert "judge is reward_model but feedback.constitution.reward_model is null" in said
 
 
-@pytest.mark.parametrize("path", ["models/reward", "./models/reward/"])
+@pytest.mark.parametrize("path", ["models/reward", "./models/reward/", "models/held_out_reward"])
 def test_the_reward_model_that_learns_from_the_judge_is_not_the_judge(path: str) -> None:
     said = fault(feedback__constitution__reward_model=path)
     assert "a later stage makes of what this judge says" in said

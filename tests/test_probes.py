@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipelines import probes
-from pipelines.adapters import files
+from pipelines.adapters import files, models
 from pipelines.artifacts import Artifact
 from tests import fixtures, learning
 
@@ -69,6 +69,26 @@ def test_a_reward_folder_without_its_head_is_noticed(workspace: Path) -> None:
     weights = {name: value for name, value in load_file(path).items() if name != "score.weight"}
     save_file(weights, path, metadata={"format": "pt"})
     assert probes.reward(learning.params()) == {"head_spread": 0.0}
+
+
+def test_a_folder_that_is_no_reward_model_for_another_reason_is_not_blamed_for_its_head(workspace: Path) -> None:
+    (Artifact.REWARD.path / "code.py").write_text("", encoding="utf-8")
+    found = probes.main(learning.params(evaluation={"max_new_tokens": 4}))
+    assert "can run code" in found["reward"]["error"]
+
+
+def test_prompts_that_the_base_model_has_no_rows_for_are_not_put_to_it(workspace: Path) -> None:
+    tokenizer = models.load_tokenizer(Artifact.SFT.path)
+    tokenizer.add_tokens(["<|soft|>"])
+    tokenizer.chat_template = "<|soft|>" + tokenizer.chat_template
+    model = models.load_causal(Artifact.SFT.path)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    learning.write_model(Artifact.SFT.path, model, tokenizer)
+    assert probes.template(learning.params())["base_nats"] > 0
+
+
+def test_a_figure_that_is_not_a_number_is_an_error_of_its_probe() -> None:
+    assert "error" in probes._tried(lambda _params: {"own_nats": float("nan")}, learning.params())
 
 
 def test_a_probe_that_cannot_be_made_says_why_and_leaves_the_others_alone(workspace: Path) -> None:

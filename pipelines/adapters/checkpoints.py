@@ -125,7 +125,10 @@ class Checkpoints:
         Raises:
             ArtifactError: when it is torn.
         """
-        return self._load(self._pin(step))
+        try:
+            return self._load(self._pin(step))
+        except ArtifactError as error:
+            raise ArtifactError(f"{error} Remove {self.folder} and run again: the training begins anew.") from None
 
     def discard(self) -> None:
         """Remove all: the outputs are safe."""

@@ -157,7 +157,9 @@ class Panel:
         return self._write if self._settings.writer == "self" else self._let_write
 
     def _limit(self, cases: Sequence[Case], revised: Sequence[Case]) -> None:
-        pairs, texts = constitution.num_requests(cases, revised, self._settings.principles_per_prompt)
+        pairs, texts = constitution.num_requests(
+            cases, revised, min(self._settings.principles_per_prompt, len(self._principles.principles))
+        )
         asked = pairs * (self._settings.judge == "endpoint") + texts * (self._settings.writer == "endpoint")
         if self._settings.endpoint and asked > self._settings.endpoint.max_requests:
             raise ParamsError(

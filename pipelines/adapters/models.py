@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters import files
-from pipelines.errors import ArtifactError, DataError, ParamsError
+from pipelines.errors import ArtifactError, DataError, HeadMissing, ParamsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -123,7 +123,7 @@ def load_reward(folder: Path, **options: Any) -> "PreTrainedModel":
 
     model, info = _load(AutoModelForSequenceClassification, folder, {**options, "output_loading_info": True})
     if info["missing_keys"]:
-        raise ArtifactError(f"{folder} lacks weights {sorted(info['missing_keys'])}: it is not a trained reward model.")
+        raise HeadMissing(f"{folder} lacks weights {sorted(info['missing_keys'])}: it is not a trained reward model.")
     if model.config.num_labels != 1:
         raise ArtifactError(
             f"{folder} tells {model.config.num_labels} classes apart, but a reward is one number: no reward model"

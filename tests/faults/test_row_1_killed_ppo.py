@@ -29,7 +29,12 @@ SETTINGS = {
 
 
 def outputs() -> dict[str, bytes]:
-    paths = [Artifact.PPO_REPORT.path, Artifact.PPO_CURVE.path, *sorted(Artifact.POLICY.path.iterdir())]
+    paths = [
+        Artifact.PPO_REPORT.path,
+        Artifact.PPO_CURVE.path,
+        Artifact.PPO_AXIS.path,
+        *sorted(Artifact.POLICY.path.iterdir()),
+    ]
     return {path.name: path.read_bytes() for path in paths}
 
 

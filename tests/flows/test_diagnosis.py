@@ -35,6 +35,14 @@ def test_probes_of_other_models_do_not_count(workspace: Path) -> None:
     assert states == {**dict.fromkeys(("data", "sft", "reward model", "evaluation"), "unknown"), "ppo": "sound"}
 
 
+def test_a_reward_model_that_the_gate_refused_is_judged_by_the_figures_it_was_refused_for(workspace: Path) -> None:
+    (workspace / Artifact.REWARD_MODELING_REPORT).unlink()
+    bad = REPORTS["reward_modeling"] | {"held_out_accuracy_low": 0.44, "held_out_accuracy_high": 0.49}
+    files.write_json(workspace / State.REFUSED / "reward_modeling.json", bad)
+    states = {verdict.stage: verdict.state for verdict in diagnosis.judge(workspace)}
+    assert (states["reward model"], states["ppo"]) == ("at fault", "unknown")
+
+
 def test_a_torn_report_makes_its_stage_unknown(workspace: Path) -> None:
     (workspace / Artifact.PPO_REPORT).write_text("{", encoding="utf-8")
     assert {verdict.stage: verdict.state for verdict in diagnosis.judge(workspace)}["ppo"] == "unknown"

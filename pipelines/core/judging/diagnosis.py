@@ -6,6 +6,7 @@ about what the stage alone decides (its learning rate, the mask of its loss) is 
 missing no rule passes, and a stage with a missing needed figure is never called sound.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -41,11 +42,13 @@ class Evidence:
     """`ppo.reward_model_weight` in params.yaml."""
 
     def number(self, source: str, name: str) -> float | None:
-        """A figure of a report, or of a probe when `source` begins with `probe:`; None when it is not there."""
+        """A figure of a report, or of a probe when `source` begins with `probe:`; None when there is no finite one."""
         kind, _, probe = source.partition("probe:")
         values = self.probes.get(probe, {}) if not kind and probe else self.reports.get(source, {})
         value = values.get(name)
-        return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +118,7 @@ def _verdict(stage: Stage, findings: Sequence[Finding], *, missing: bool, cause:
         state: State = "at fault" if worst == 2 else "suspect"
         shown = sorted((one for one in held if RANK[one.level]), key=lambda one: -RANK[one.level])
     elif inherited:
-        state, shown = "follows", inherited
+        state, shown = "follows", inherited + [finding for finding in held if RANK[finding.level]]
     else:
         state, shown = ("unknown" if missing else "sound"), held
     words = [finding.words for finding in shown]
@@ -126,5 +129,5 @@ def _verdict(stage: Stage, findings: Sequence[Finding], *, missing: bool, cause:
         state=state,
         follows_from=cause if state == "follows" else None,
         evidence=tuple(words),
-        remedies=tuple(dict.fromkeys(finding.remedy for finding in held if RANK[finding.level] and state != "follows")),
+        remedies=tuple(dict.fromkeys(finding.remedy for finding in held if RANK[finding.level])),
     )

@@ -176,3 +176,28 @@ def test_at_chance_with_nothing_known_of_the_labels_nobody_is_blamed() -> None:
 def test_a_probe_that_failed_counts_as_missing() -> None:
     failed = {**PROBES, "reward": {"error": "ArtifactError: torn"}}
     assert states(dataclasses.replace(HEALTHY, probes=failed))["reward model"] == "unknown"
+
+
+@pytest.mark.parametrize("figure", ["kl", "clip_share"])
+def test_a_curve_that_is_not_a_number_somewhere_is_not_sound(figure: str) -> None:
+    broken = dataclasses.replace(HEALTHY, curve=[CURVE[0], {**CURVE[1], figure: float("nan")}, CURVE[1]])
+    found = {verdict.stage: verdict for verdict in diagnose(broken, fault_rules.RULES, fault_rules.NEEDED)}
+    assert found["ppo"].state == "at fault"
+
+
+def test_a_figure_that_is_not_a_number_is_none() -> None:
+    evidence = changed("reward_modeling", held_out_accuracy_low=float("nan"))
+    assert evidence.number("reward_modeling", "held_out_accuracy_low") is None
+
+
+def test_what_a_stage_did_itself_is_told_beside_what_it_inherited() -> None:
+    evidence = changed("ppo", reward_gain_low=-0.2, reward_gain_high=-0.1)
+    evidence = dataclasses.replace(
+        evidence,
+        curve=[CURVE[0], {**CURVE[1], "clip_share": 0.25}],
+        probes={**PROBES, "reward": {**PROBES["reward"], "head_spread": 0.0}},
+    )
+    found = {verdict.stage: verdict for verdict in diagnose(evidence, fault_rules.RULES, fault_rules.NEEDED)}
+    assert (found["ppo"].state, found["ppo"].follows_from) == ("follows", "reward model")
+    assert any("clipping range" in sentence for sentence in found["ppo"].evidence)
+    assert any("ppo.learning_rate" in remedy for remedy in found["ppo"].remedies)

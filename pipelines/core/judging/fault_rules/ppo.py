@@ -41,9 +41,9 @@ def divergence_is_one(seen: Evidence) -> Finding | None:
     kl = column(seen, "kl")
     if not kl:
         return None
-    wrong = min(kl) < 0 or kl[0] > 0.01
+    right = min(kl) >= 0 and kl[0] <= 0.01
     return Finding(
-        level="at fault" if wrong else "sound",
+        level="sound" if right else "at fault",
         words=f"KL begins at {kl[0]:.3g} nats a response, and is {min(kl):.3g} at least (at fault below 0, or when the"
         " first is above 0.01: then policy and reference do not begin as one).",
         remedy="Policy and reference must be the same model in the same precision; estimate KL by k3.",
