@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from serving.window import Window
+    from pipelines.core.learning.window import Window
 
 log = logging.getLogger("moteur.serving")
 
@@ -165,7 +165,7 @@ class Engine:
         queue: int,
         prefill_tokens: int,
     ) -> None:
-        from serving.window import Window
+        from pipelines.core.learning.window import Window
 
         _refuse_recurrent(model)
         self.model, self.tokenizer, self.slots, self.queue = model, tokenizer, slots, queue
@@ -273,7 +273,7 @@ class Engine:
     def _start_reading(self) -> None:
         import torch
 
-        from serving.window import Window
+        from pipelines.core.learning.window import Window
 
         free = self.slots - self._taken()
         prompts: list[_Prompt] = []

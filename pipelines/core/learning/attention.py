@@ -3,10 +3,15 @@
 On a CPU torch's fused attention takes 18 ms forward and backward for 8 sequences of 256 in bfloat16 (4 heads of 32,
 one thread); two batched products with a softmax take 6 ms. The fused one wins where scores would not fit the cache.
 
-Shapes: B sequences, H heads, K heads of keys and values, T positions, D width of a head, N = B x H.
+Sequences of many lengths are read without padding them to the longest: those of near length are padded to a rectangle,
+the rectangles stand one after the other in a single row, and only attention takes them apart again (`Rectangles`).
+
+Shapes: B sequences, H heads, K heads of keys and values, T positions, D width of a head, N = B x H, P positions of all
+rectangles.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +23,52 @@ LONGEST = 512
 PLAIN = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
 """Types of model whose attention is causal softmax over scaled products and nothing besides: no bias by distance (as
 ALiBi), no cap on the scores, no sinks, no looking ahead."""
+ROWS = 8
+"""Sequences of a rectangle. Fewer are padded less and keep two cores less busy."""
+
+
+class Rectangles(NamedTuple):
+    """Sequences side by side in one row, as a model with this attention reads them."""
+
+    ids_1P: "Tensor"
+    positions_1P: "Tensor"
+    shapes: list[tuple[int, int]]
+    """Sequences and positions of each rectangle."""
+    offsets_B: "Tensor"
+    """Where each sequence begins in the row."""
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the model is called with. The mask is of ones: without one transformers would make a dense one."""
+        import torch
+
+        return {
+            "input_ids": self.ids_1P,
+            "position_ids": self.positions_1P,
+            "attention_mask": torch.ones_like(self.ids_1P),
+            "rectangles": self.shapes,
+        }
+
+
+def side_by_side(ids_BT: "Tensor", lengths_B: "Tensor") -> Rectangles:
+    """Lay out sequences that are padded on the right."""
+    import torch
+
+    order_B = lengths_B.argsort(stable=True)
+    groups = torch.split(order_B, ROWS)
+    shapes = [(len(rows), int(lengths_B[rows[-1]])) for rows in groups]
+    offsets_B, start = torch.empty_like(order_B), 0
+    for rows, (count, length) in zip(groups, shapes, strict=True):
+        offsets_B[rows] = start + length * torch.arange(count, device=rows.device)
+        start += count * length
+    ids_1P = torch.cat([ids_BT[rows, :length].flatten() for rows, (_, length) in zip(groups, shapes, strict=True)])
+    steps = [torch.arange(length, device=ids_BT.device).repeat(count) for count, length in shapes]
+    return Rectangles(ids_1P[None], torch.cat(steps)[None], shapes, offsets_B)
+
+
+def is_fastest(model: Any) -> bool:
+    """Whether a model has the attention of this module, and hence reads `Rectangles`."""
+    return bool(model.config._attn_implementation == NAME)  # noqa: SLF001  there is no public reader
 
 
 def use_fastest(model: Any, *, device: "torch.device", context: int) -> None:
@@ -44,9 +95,13 @@ def causal_attention(
     value_BKTD: "Tensor",
     mask: "Tensor | None",
     scaling: float,
+    *,
+    rectangles: Sequence[tuple[int, int]] | None = None,
     **_options: Any,
 ) -> "tuple[Tensor, None]":
     """Softmax attention over all positions up to the own one; the result is (B, T, H, D).
+
+    With `rectangles` the only row holds that many sequences of that many positions each, one after the other.
 
     `mask` is (B, T), 0 where padded: padding on the right is never seen by what stands before it, so it is not needed.
     Or it is (B, 1, T, T), what is added to the scores of the position (third) for another (last): packed documents.
@@ -63,13 +118,29 @@ def causal_attention(
     groups = H // key_BKTD.shape[1]
     if groups > 1:
         key_BKTD, value_BKTD = (kept.repeat_interleave(groups, dim=1) for kept in (key_BKTD, value_BKTD))
-    query_NTD, key_NTD, value_NTD = (part.reshape(B * H, T, D) for part in (query_BHTD, key_BKTD, value_BKTD))
-    bias = _causal_bias(T, query_NTD.dtype)
+    heads = [query_BHTD, key_BKTD, value_BKTD]
+    if rectangles:
+        sizes = [rows * length for rows, length in rectangles]
+        query, key, value = (torch.split(part_1HPD, sizes, dim=2) for part_1HPD in heads)
+        blocks = []
+        for (rows, length), *parts in zip(rectangles, query, key, value, strict=True):
+            bias = _causal_bias(length, query_BHTD.dtype)
+            output_NTD = _attend([part.reshape(H * rows, length, D) for part in parts], bias, scaling)
+            blocks.append(output_NTD.view(H, rows * length, D).transpose(0, 1))
+        return torch.cat(blocks)[None], None
+    bias = _causal_bias(T, query_BHTD.dtype)
     if mask is not None and mask.ndim == 4:
-        bias = mask.to(query_NTD.dtype).expand(B, H, T, T).flatten(0, 1)
-    scores_NTT = torch.baddbmm(bias, query_NTD, key_NTD.transpose(1, 2), alpha=scaling)
-    output_NTD = torch.bmm(scores_NTT.softmax(-1), value_NTD)
+        bias = mask.to(query_BHTD.dtype).expand(B, H, T, T).flatten(0, 1)
+    output_NTD = _attend([part.reshape(B * H, T, D) for part in heads], bias, scaling)
     return output_NTD.view(B, H, T, D).transpose(1, 2).contiguous(), None
+
+
+def _attend(heads_NTD: "Sequence[Tensor]", bias_NTT: "Tensor", scaling: float) -> "Tensor":
+    import torch
+
+    query_NTD, key_NTD, value_NTD = heads_NTD
+    scores_NTT = torch.baddbmm(bias_NTT, query_NTD, key_NTD.transpose(1, 2), alpha=scaling)
+    return torch.bmm(scores_NTT.softmax(-1), value_NTD)
 
 
 def _mask(

@@ -1,6 +1,6 @@
 """Batched decoding with cached keys and values and left padding.
 
-Shapes: B prompts in a batch, R of them still running, T tokens of the longest prompt, N new tokens, V vocabulary.
+Shapes: B prompts in a batch, R of them still running, T tokens of the longest prompt, V vocabulary.
 """
 
 import sys
@@ -78,11 +78,13 @@ def respond(
         for rows in _batches_by_length(prompts, batch_size):
             ids_BT, mask_BT = left_padded([prompts[row] for row in rows], tokenizer.pad_token_id)
             limit = max(1, min(max_new_tokens, longest(model) - ids_BT.shape[1]))
-            inputs = (model, ids_BT.to(model.device), mask_BT.to(model.device), limit)
+            ids_BT, mask_BT = ids_BT.to(model.device), mask_BT.to(model.device)
             if beams > 1:
-                answers = _beam_search(*inputs, beams, tokenizer.eos_token_id, tokenizer.pad_token_id)
+                ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+                answers = _beam_search(model, ids_BT, mask_BT, limit, beams, *ends)
             else:
-                answers = _sample(*inputs, _chooser(temperature, top_p), tokenizer.eos_token_id)
+                lengths = [len(prompts[row]) for row in rows]
+                answers = _sample(model, ids_BT, lengths, limit, _chooser(temperature, top_p), tokenizer.eos_token_id)
             for row, tokens in zip(rows, answers, strict=True):
                 responses[row] = _response(tokenizer, tokens)
             advance(len(rows))
@@ -111,63 +113,67 @@ def _batches_by_length(prompts: Sequence[Sequence[int]], size: int) -> Iterator[
 def _sample(
     model: "PreTrainedModel",
     ids_BT: "torch.Tensor",
-    mask_BT: "torch.Tensor",
+    lengths: Sequence[int],
     limit: int,
-    choose: "Callable[[torch.Tensor], torch.Tensor]",
+    choose: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
     end: int,
 ) -> list[list[int]]:
-    """Token by token; rows that have ended are dropped from the batch when at most half of it still runs."""
-    import torch
-    from transformers import DynamicCache
+    """Token by token; a row that has ended leaves the batch at once.
 
-    texts: list[list[int]] = [[] for _ in range(len(ids_BT))]
-    alive_R = torch.arange(len(ids_BT))
-    running = set(range(len(ids_BT)))
-    mask_RT = torch.nn.functional.pad(mask_BT, (0, limit), value=1)
-    positions_RT = (mask_RT.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    next_ids, start = ids_BT, 0
-    for stop in range(ids_BT.shape[1], ids_BT.shape[1] + limit):
-        logits_RV = model(
-            input_ids=next_ids,
-            attention_mask=mask_RT[:, :stop],
-            position_ids=positions_RT[:, start:stop],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        chosen_R = choose(logits_RV.float())
-        for row, token in zip(alive_R.tolist(), chosen_R.tolist(), strict=True):
-            if row in running:
-                texts[row].append(token)
-                if token == end:
-                    running.discard(row)
-        if not running:
+    Chance is drawn for every row in every step, also for those that have ended: what a prompt is answered depends on
+    the other prompts by rounding only, and two models that are asked the same are compared with the same chance.
+    """
+    import torch
+
+    from pipelines.core.learning.window import Window
+
+    texts: list[list[int]] = [[] for _ in lengths]
+    window = Window(model, len(lengths), ids_BT.shape[1] + limit)
+    window.begin(lengths)
+    logits_RV = window.prefill(ids_BT)
+    running = list(range(len(lengths)))
+    for step in range(1, limit + 1):
+        chance_B = torch.rand(len(lengths), dtype=torch.float64)
+        tokens = choose(logits_RV, chance_B[running].to(logits_RV.device)).tolist()
+        for row, token in zip(running, tokens, strict=True):
+            texts[row].append(token)
+        if step == limit:
             break
-        if 2 * len(running) <= len(alive_R):
-            kept = torch.tensor([place for place, row in enumerate(alive_R.tolist()) if row in running])
-            alive_R, kept_here = alive_R[kept], kept.to(ids_BT.device)
-            cache.batch_select_indices(kept_here)
-            chosen_R, mask_RT, positions_RT = chosen_R[kept_here], mask_RT[kept_here], positions_RT[kept_here]
-        next_ids, start = chosen_R[:, None], stop
+        kept = _without([place for place, token in enumerate(tokens) if token == end], len(tokens))
+        if not kept:
+            break
+        if len(kept) < len(running):
+            window.keep(kept)
+            running, tokens = ([held[place] for place in kept] for held in (running, tokens))
+        logits_RV = window.decode(tokens)
     return texts
 
 
-def _chooser(temperature: float, top_p: float) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """Greedy at temperature 0, otherwise nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751)."""
+def _without(gone: Sequence[int], count: int) -> list[int]:
+    """The places that are left of `count`; those at the end fill the holes, so that few rows are moved."""
+    left = count - len(gone)
+    fill = iter(sorted(set(range(left, count)) - set(gone)))
+    return [next(fill) if place in set(gone) else place for place in range(left)]
+
+
+def _chooser(temperature: float, top_p: float) -> "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]":
+    """Greedy at temperature 0, otherwise nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751).
+
+    Its arguments: logits (R, V), and for each row a number (R), uniform in [0, 1), that decides.
+    """
     import torch
 
-    def sampled(logits_RV: "torch.Tensor") -> "torch.Tensor":
+    def sampled(logits_RV: "torch.Tensor", chance_R: "torch.Tensor") -> "torch.Tensor":
         chances_RV = (logits_RV / temperature).softmax(-1)
         if top_p < 1:
             sorted_RV, order_RV = chances_RV.sort(dim=-1, descending=True)
             outside_RV = sorted_RV.cumsum(-1) - sorted_RV >= top_p
             chances_RV = torch.zeros_like(chances_RV).scatter(1, order_RV, sorted_RV.masked_fill(outside_RV, 0.0))
         below_RV = chances_RV.cumsum(-1, dtype=torch.float64)  # inverse transform: half the time of torch.multinomial
-        drawn_R1 = torch.rand(len(below_RV), 1, dtype=torch.float64, device=below_RV.device) * below_RV[:, -1:]
+        drawn_R1 = chance_R[:, None] * below_RV[:, -1:]
         return torch.searchsorted(below_RV, drawn_R1, right=True).clamp(max=below_RV.shape[1] - 1)[:, 0]
 
-    return sampled if temperature > 0 else lambda logits_RV: logits_RV.argmax(-1)
+    return sampled if temperature > 0 else lambda logits_RV, _chance_R: logits_RV.argmax(-1)
 
 
 def _beam_search(

@@ -157,7 +157,7 @@ class Learner:
         for model in (self.policy, self.reference, self.value_model):
             model.eval()
             attention.use_fastest(model, device=model.device, context=longest)
-        adam = partial(torch.optim.Adam, eps=1e-5, betas=(0.9, 0.95))
+        adam = partial(torch.optim.Adam, eps=1e-5, betas=(0.9, 0.95), fused=True)
         self._policy_optimizer = adam(_trained(self.policy))
         self._value_optimizer = adam(_trained(self.value_model))
 
@@ -240,7 +240,8 @@ class Learner:
                 seed=int(draw.integers(2**31)),
             )
         said = assembled(asked, responses, self.tokenizer.pad_token_id, self.policy.device)
-        parts = self.reward.parts([prompt.text for prompt in asked], [item.text for item in responses])
+        with self._autocast():
+            parts = self.reward.parts([prompt.text for prompt in asked], [item.text for item in responses])
         finished = np.array([item.finished for item in responses])
         unfinished = settings.unfinished_penalty * ~finished
         if self.scale is None:

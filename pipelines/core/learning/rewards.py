@@ -51,7 +51,7 @@ def score(
     prompts: Sequence[str],
     responses: Sequence[str],
     *,
-    batch_size: int = 64,
+    batch_size: int = 16,
 ) -> list[float]:
     """Reward of each response to its prompt, in the order given, where the model reads it: ours at the end token.
 
@@ -108,7 +108,7 @@ def _score_segments(
     return rewards
 
 
-def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, batch_size: int = 64) -> list[float]:
+def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, batch_size: int = 16) -> list[float]:
     """Reward of each sequence of token ids, as in `score`."""
     import torch
 

@@ -4,7 +4,7 @@ Sequences are prompt and response without a gap, padded on the right: attention 
 sees padding, and no mask is needed. Positions n of the response are aligned over the batch.
 
 Shapes: B responses in a batch, T tokens of the longest prompt with response, N tokens of the longest response,
-V entries of the vocabulary.
+K tokens of all responses, V entries of the vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,28 +45,30 @@ class Sequences(NamedTuple):
     def rows(self, index: "Tensor") -> "Sequences":
         """Some of the rows, without the columns that are padding in all of them."""
         starts_B, mask_BN = self.starts_B[index], self.mask_BN[index]
-        longest = int((starts_B + mask_BN.sum(dim=1).long()).max())
-        return Sequences(self.ids_BT[index, :longest], starts_B, mask_BN)
+        part = Sequences(self.ids_BT[index], starts_B, mask_BN)
+        return part._replace(ids_BT=part.ids_BT[:, : int(part.lengths().max())])
 
-    def columns(self) -> "Tensor":
-        """The position that predicts token n of each response, (B, N); clamped where the response is shorter."""
-        import torch
+    def lengths(self) -> "Tensor":
+        """Tokens of prompt and response together, (B)."""
+        return self.starts_B + self.mask_BN.sum(dim=1).long()
 
-        steps_N = torch.arange(self.mask_BN.shape[1], device=self.ids_BT.device)
-        return (self.starts_B[:, None] - 1 + steps_N).clamp(max=self.ids_BT.shape[1] - 2)
+    def spread(self, x_K: "Tensor", rows_K: "Tensor", steps_K: "Tensor") -> "Tensor":
+        """What was found for each token of the responses, as (B, N); 0 where there is none."""
+        x_BN = x_K.new_zeros(self.mask_BN.shape)
+        return x_BN.index_put((rows_K, steps_K), x_K)
 
 
 @contextmanager
 def decodable(model: "PreTrainedModel") -> Iterator[None]:
     """Let a model decode whose attention is the fast one for training, and set that back afterwards."""
-    before = model.config._attn_implementation  # noqa: SLF001  there is no public reader
-    if before == attention.NAME:
+    fastest = attention.is_fastest(model)
+    if fastest:
         model.set_attn_implementation("sdpa")
     try:
         yield
     finally:
-        if before == attention.NAME:
-            model.set_attn_implementation(before)
+        if fastest:
+            model.set_attn_implementation(attention.NAME)
 
 
 def assembled(
@@ -90,40 +92,64 @@ def token_log_probs(model: "PreTrainedModel", said: Sequences, temperature: floa
     The logits are divided by the temperature that the responses were sampled with: these are the probabilities of the
     policy that acted.
     """
-    logits_BWV, first = _logits(model, said, temperature)
-    return _log_probs(logits_BWV, said, first)
+    places = _places(said)
+    logits_KV = _logits(model, said, temperature, *places)
+    return said.spread(_log_probs(logits_KV, said, *places), *places)
 
 
 def log_probs_and_entropies(model: "PreTrainedModel", said: Sequences, temperature: float) -> "tuple[Tensor, Tensor]":
     """The same, with the entropy of the distribution that each token was drawn from, both (B, N)."""
-    logits_BWV, first = _logits(model, said, temperature)
-    log_chances_BWV = logits_BWV.log_softmax(dim=-1)
-    entropy_BW = -(log_chances_BWV.exp() * log_chances_BWV).sum(dim=-1)
-    return _log_probs(logits_BWV, said, first), entropy_BW.gather(1, said.columns() - first) * said.mask_BN
+    places = _places(said)
+    logits_KV = _logits(model, said, temperature, *places)
+    log_chances_KV = logits_KV.log_softmax(dim=-1)
+    entropy_K = -(log_chances_KV.exp() * log_chances_KV).sum(dim=-1)
+    return said.spread(_log_probs(logits_KV, said, *places), *places), said.spread(entropy_K, *places)
 
 
-def _logits(model: "PreTrainedModel", said: Sequences, temperature: float) -> "tuple[Tensor, int]":
-    """Logits (B, W, V) at the W positions from the end of the shortest prompt on, and the first of these positions."""
+def _places(said: Sequences) -> "tuple[Tensor, Tensor]":
+    """Row and step of each of the K tokens of the responses."""
+    rows_K, steps_K = said.mask_BN.nonzero(as_tuple=True)
+    return rows_K, steps_K
+
+
+def _logits(
+    model: "PreTrainedModel", said: Sequences, temperature: float, rows_K: "Tensor", steps_K: "Tensor"
+) -> "Tensor":
+    """Logits (K, V) from which each token of the responses was drawn; no others are computed where that can be."""
     import torch
 
-    first = int(said.starts_B.min()) - 1
-    wanted = torch.arange(first, said.ids_BT.shape[1] - 1, device=said.ids_BT.device)
-    logits_BWV = model(input_ids=said.ids_BT, use_cache=False, logits_to_keep=wanted).logits
-    if logits_BWV.shape[1] != len(wanted):  # some models know no `logits_to_keep`
-        logits_BWV = logits_BWV[:, first:-1]
-    return logits_BWV.float() / temperature, first
+    columns_K = said.starts_B[rows_K] - 1 + steps_K
+    if attention.is_fastest(model):
+        laid = attention.side_by_side(said.ids_BT, said.lengths() - 1)
+        wanted_K = laid.offsets_B[rows_K] + columns_K
+        found_KV = model(**laid.inputs, use_cache=False, logits_to_keep=wanted_K).logits[0]
+    else:
+        first = int(said.starts_B.min()) - 1
+        kept = torch.arange(first, said.ids_BT.shape[1] - 1, device=said.ids_BT.device)
+        logits_BWV = model(input_ids=said.ids_BT, use_cache=False, logits_to_keep=kept).logits
+        if logits_BWV.shape[1] != len(kept):  # some models know no `logits_to_keep`
+            logits_BWV = logits_BWV[:, first:-1]
+        found_KV = logits_BWV[rows_K, columns_K - first]
+    logits_KV: Tensor = found_KV.float()
+    return logits_KV if temperature == 1 else logits_KV / temperature
 
 
-def _log_probs(logits_BWV: "Tensor", said: Sequences, first: int) -> "Tensor":
-    next_BW1 = said.ids_BT[:, first + 1 :, None]
-    log_probs_BW = logits_BWV.gather(-1, next_BW1).squeeze(-1) - logits_BWV.logsumexp(dim=-1)
-    return log_probs_BW.gather(1, said.columns() - first) * said.mask_BN
+def _log_probs(logits_KV: "Tensor", said: Sequences, rows_K: "Tensor", steps_K: "Tensor") -> "Tensor":
+    from torch.nn import functional
+
+    return -functional.cross_entropy(logits_KV, said.ids_BT[rows_K, said.starts_B[rows_K] + steps_K], reduction="none")
 
 
 def token_values(model: "PreTrainedModel", said: Sequences) -> "Tensor":
     """What the value model expects before each token of the responses, (B, N)."""
-    values_BT = rewards.token_rewards(model, input_ids=said.ids_BT)
-    return values_BT.gather(1, said.columns()) * said.mask_BN
+    rows_K, steps_K = _places(said)
+    columns_K = said.starts_B[rows_K] - 1 + steps_K
+    if attention.is_fastest(model):
+        laid = attention.side_by_side(said.ids_BT, said.lengths() - 1)
+        values_K = rewards.token_rewards(model, **laid.inputs)[0, laid.offsets_B[rows_K] + columns_K]
+    else:
+        values_K = rewards.token_rewards(model, input_ids=said.ids_BT)[rows_K, columns_K]
+    return said.spread(values_K, rows_K, steps_K)
 
 
 def sequence_kl(log_probs_BN: "Tensor", reference_BN: "Tensor", mask_BN: "Tensor") -> "Tensor":

@@ -87,3 +87,38 @@ def test_packed_documents_do_not_see_each_other_in_either_attention():
     torch.testing.assert_close(
         made(input_ids=ids, position_ids=places, use_cache=False).logits, fused, rtol=1e-4, atol=1e-5
     )
+
+
+def uneven(count=19, longest=30):
+    """Ids (B, T), padded on the right with chance, and the length of each row."""
+    generator = torch.Generator().manual_seed(4)
+    lengths_B = torch.randint(1, longest + 1, (count,), generator=generator)
+    return torch.randint(0, 50, (count, longest), generator=generator), lengths_B
+
+
+def test_side_by_side_no_token_is_lost_and_rows_of_a_rectangle_are_of_near_length():
+    ids_BT, lengths_B = uneven()
+    laid = attention.side_by_side(ids_BT, lengths_B)
+    assert laid.ids_1P.shape[1] == sum(rows * length for rows, length in laid.shapes) < ids_BT.numel()
+    assert sum(rows for rows, _ in laid.shapes) == len(ids_BT)
+    for ids_T, length, offset in zip(ids_BT, lengths_B, laid.offsets_B, strict=True):
+        where = slice(int(offset), int(offset + length))
+        assert torch.equal(laid.ids_1P[0, where], ids_T[:length])
+        assert torch.equal(laid.positions_1P[0, where], torch.arange(length))
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_side_by_side_every_sequence_is_read_as_if_alone(kv_heads):
+    made = model(kv_heads)
+    ids_BT, lengths_B = uneven()
+    alone = [made(input_ids=ids_T[None, :length]).logits[0] for ids_T, length in zip(ids_BT, lengths_B, strict=True)]
+    torch.cat(alone).square().sum().backward()
+    wanted = [weight.grad.clone() for weight in made.parameters()]
+    made.zero_grad()
+    attention.use_fastest(made, device=torch.device("cpu"), context=30)
+    laid = attention.side_by_side(ids_BT, lengths_B)
+    logits_PV = made(**laid.inputs, use_cache=False).logits[0]
+    said = [logits_PV[offset : offset + length] for offset, length in zip(laid.offsets_B, lengths_B, strict=True)]
+    torch.testing.assert_close(torch.cat(said), torch.cat(alone), rtol=1e-4, atol=1e-5)
+    torch.cat(said).square().sum().backward()
+    torch.testing.assert_close([weight.grad for weight in made.parameters()], wanted, rtol=1e-3, atol=1e-4)

@@ -2,6 +2,8 @@ import copy
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.core.learning import decoding
 from pipelines.core.text.prompts import user_text
@@ -90,13 +92,13 @@ def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(mo
 def test_sampled_tokens_have_the_probabilities_of_the_softmax_and_the_nucleus_cuts_the_tail():
     import torch
 
-    torch.manual_seed(0)
+    chance = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     logits = torch.tensor([[math.log(0.5), math.log(0.3), math.log(0.15), math.log(0.05)]]).repeat(20_000, 1)
-    free = torch.bincount(decoding._chooser(1.0, 1.0)(logits), minlength=4) / 20_000
+    free = torch.bincount(decoding._chooser(1.0, 1.0)(logits, chance), minlength=4) / 20_000
     assert free.tolist() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.015)
-    cold = torch.bincount(decoding._chooser(0.5, 1.0)(logits), minlength=4) / 20_000
+    cold = torch.bincount(decoding._chooser(0.5, 1.0)(logits, chance), minlength=4) / 20_000
     assert cold.tolist() == pytest.approx([0.685, 0.247, 0.062, 0.007], abs=0.015)
-    nucleus = torch.bincount(decoding._chooser(1.0, 0.7)(logits), minlength=4) / 20_000
+    nucleus = torch.bincount(decoding._chooser(1.0, 0.7)(logits, chance), minlength=4) / 20_000
     assert nucleus.tolist() == pytest.approx([0.625, 0.375, 0, 0], abs=0.015)
 
 
@@ -131,3 +133,21 @@ def test_an_answer_is_asked_with_context_and_prompt_in_one_user_turn(plain):
     record = fixtures.instruction_records(1)[0]
     ids = decoding.chat_ids(plain, [{"role": "user", "content": user_text(record["context"], record["prompt"])}])
     assert plain.decode(ids) == f"<|user|> {record['context']}\n\n{record['prompt']}<|assistant|>"
+
+
+def test_a_sampled_answer_does_not_depend_on_when_the_others_end(model, plain, tokenizer, prompts):
+    options = {"max_new_tokens": LIMIT, "temperature": 1.0, "seed": 3}
+    free = [answer.tokens for answer in decoding.respond(model, plain, prompts, **options)]
+    ended = [answer.tokens for answer in decoding.respond(model, tokenizer, prompts, **options)]
+    assert len({len(tokens) for tokens in ended}) > 4
+    for one, other in zip(free, ended, strict=True):
+        both = min(len(one), len(other))
+        assert one[:both] == other[:both]
+
+
+@given(count=st.integers(1, 30), data=st.data())
+def test_rows_that_go_leave_as_many_in_place_as_can_be(count, data):
+    gone = data.draw(st.lists(st.integers(0, count - 1), unique=True))
+    kept = decoding._without(sorted(gone), count)
+    assert sorted(kept) == sorted(set(range(count)) - set(gone))
+    assert all(row == place or place in gone for place, row in enumerate(kept))

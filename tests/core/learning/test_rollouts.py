@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from pipelines.core.learning import decoding, rewards, rollouts
+from pipelines.core.learning import attention, decoding, rewards, rollouts
 from pipelines.core.learning.decoding import Response, chat_ids
 from pipelines.core.learning.rollouts import Prompt
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
@@ -23,9 +23,12 @@ def tokenizer():
     return tiny_tokenizer(TEXTS)
 
 
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    return tiny_model(tokenizer)
+@pytest.fixture(scope="module", params=["padded", "side by side"])
+def model(tokenizer, request):
+    model = tiny_model(tokenizer)
+    if request.param == "side by side":
+        attention.use_fastest(model, device=torch.device("cpu"), context=decoding.longest(model))
+    return model
 
 
 @pytest.fixture(scope="module")
