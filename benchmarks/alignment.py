@@ -3,10 +3,13 @@
     python -m benchmarks.alignment seeds --count 5            # in a workspace that has been run
     python -m benchmarks.alignment too-long --count 3
     python -m benchmarks.alignment pairs --prompts 300 900 2700
+    python -m benchmarks.alignment sizes --prompts 2700 --shapes 64x2 128x3 192x4
 
 `seeds` runs feedback, reward modelling and PPO again, with the params of the workspace and a seed of their own.
 `too-long` does so with PPO on purpose too long: four times the iterations, no KL penalty, no KL limit; it shows what
-the chosen policy has of the best gold score along the way. `pairs` trains the reward model on more and more rankings.
+the chosen policy has of the best gold score along the way. `pairs` trains the reward model on more and more rankings,
+`sizes` on the rankings of the last `--prompts` at several sizes (width x layers), each of which is pretrained and
+fine-tuned on the same tokens first.
 Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
 with the same params and inputs is not repeated. Results: benchmarks/results/alignment.json.
 """
@@ -31,10 +34,12 @@ ROOT = Path(__file__).resolve().parents[1]
 FIRST_SEED = 1001
 """Nothing was tuned on it or its successors."""
 NEEDED = (
-    *(Artifact.VALIDATED, Artifact.TOKENS, Artifact.SFT, Artifact.FEEDBACK_BY_PEOPLE),
+    *(Artifact.VALIDATED, Artifact.TOKENIZER, Artifact.TOKENS, Artifact.SFT, Artifact.FEEDBACK_BY_PEOPLE),
     *(Artifact.CONSTITUTION, Artifact.REWARD_FUNCTIONS),
 )
 TOO_LONG = {"ppo": {"iterations": 48, "kl_coefficient": 0.0, "kl_limit": 1e6, "measure_every": 4}}
+
+HEAD_WIDTH = 32
 
 Changes = Mapping[str, Any]
 Report = dict[str, Any]
@@ -43,14 +48,17 @@ Report = dict[str, Any]
 def main() -> None:
     """Run what is asked for and print its table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("question", choices=["seeds", "too-long", "pairs"])
+    parser.add_argument("question", choices=["seeds", "too-long", "pairs", "sizes"])
     parser.add_argument("--count", type=int, default=5, help="seeds")
     parser.add_argument("--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, for pairs")
+    parser.add_argument("--shapes", nargs="*", default=["64x2", "128x3", "192x4"], help="width x layers, for sizes")
     settings = parser.parse_args()
     if settings.question == "pairs":
         rows = [
             _pairs(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
         ]
+    elif settings.question == "sizes":
+        rows = [_sized(shape, settings.prompts[-1]) for shape in settings.shapes]
     else:
         changes = TOO_LONG if settings.question == "too-long" else {}
         rows = [_aligned(settings.question, FIRST_SEED + number, changes) for number in range(settings.count)]
@@ -78,25 +86,64 @@ def _aligned(name: str, seed: int, changes: Changes) -> Report:
 
 
 def _pairs(prompts: int, seed: int) -> Report:
-    changes = {"seed": seed, "feedback": {"num_prompts": prompts}}
-    reports = _run(f"pairs-{prompts}-{seed}", changes, "feedback", "reward_modeling")
+    reports = _run(_ranked(prompts, seed), _asked(prompts, seed), "feedback", "reward_modeling")
+    return {"seed": seed, "prompts": prompts, **_accuracy(reports)}
+
+
+def _sized(shape: str, prompts: int) -> Report:
+    """The same pairs for every size: those about responses of the workspace's instruction model."""
+    _run(_ranked(prompts, FIRST_SEED), _asked(prompts, FIRST_SEED), "feedback", "reward_modeling")
+    width, layers = map(int, shape.split("x"))
+    model = {
+        "hidden_size": width,
+        "num_layers": layers,
+        "num_heads": width // HEAD_WIDTH,
+        "intermediate_size": width * 11 // 4,
+    }
+    reports = _run(
+        f"size-{shape}-{prompts}",
+        {**_asked(prompts, FIRST_SEED), "model": model},
+        *("pretraining", "finetuning", "reward_modeling"),
+        given={Artifact.PREFERENCES: _home(_ranked(prompts, FIRST_SEED)) / Artifact.PREFERENCES},
+    )
+    facts = {
+        "parameters": reports["pretraining"]["num_parameters"],
+        "exact_match": reports["finetuning"]["exact_match"],
+    }
+    return {"shape": shape, "prompts": prompts, **facts, **_accuracy(reports)}
+
+
+def _ranked(prompts: int, seed: int) -> str:
+    return f"pairs-{prompts}-{seed}"
+
+
+def _asked(prompts: int, seed: int) -> Changes:
+    return {"seed": seed, "feedback": {"num_prompts": prompts}}
+
+
+def _accuracy(reports: Mapping[str, Report]) -> Report:
     keys = ("num_train_pairs", "held_out_accuracy", "held_out_accuracy_low", "held_out_accuracy_high")
     more = ("best_reachable_accuracy", "recovered_share", "train_accuracy")
-    return {"seed": seed, "prompts": prompts, **{key: reports["reward_modeling"][key] for key in (*keys, *more)}}
+    return {key: reports["reward_modeling"][key] for key in (*keys, *more)}
 
 
-def _run(name: str, changes: Changes, *stages: str) -> dict[str, Report]:
-    """Reports of the stages, run one after the other in a workspace of that name."""
-    folder = State.ROOT.path.resolve() / "benchmarks" / "alignment" / name
+def _home(name: str) -> Path:
+    return State.ROOT.path.resolve() / "benchmarks" / "alignment" / name
+
+
+def _run(name: str, changes: Changes, *stages: str, given: Mapping[Artifact, Path] | None = None) -> dict[str, Report]:
+    """Reports of the stages, run one after the other in a workspace of that name; `given` are inputs from elsewhere."""
+    folder = _home(name)
+    inputs = {item: item.path.resolve() for item in NEEDED if item not in _made_by(stages)} | dict(given or {})
     done = folder / "done.json"
     base = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params = profiles.merge(base, changes, "the benchmark")
-    made_from = {"params": params, "inputs": {item.value: files.sha256(item.path) for item in NEEDED}}
+    made_from = {"params": params, "inputs": {item.value: files.sha256(path) for item, path in inputs.items()}}
     if not done.exists() or files.read_json(done).get("made_from") != made_from:
         shutil.rmtree(folder, ignore_errors=True)
-        for artifact in NEEDED:
+        for artifact, path in inputs.items():
             (folder / artifact).parent.mkdir(parents=True, exist_ok=True)
-            (folder / artifact).symlink_to(artifact.path.resolve())
+            (folder / artifact).symlink_to(path)
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         for stage in stages:
             print(f"{name}: {stage}", file=sys.stderr)
@@ -111,6 +158,10 @@ def _run(name: str, changes: Changes, *stages: str) -> dict[str, Report]:
             shutil.rmtree(folder / models, ignore_errors=True)
     found: dict[str, Report] = files.read_json(done)["reports"]
     return found
+
+
+def _made_by(stages: tuple[str, ...]) -> set[Artifact]:
+    return {Artifact.SFT} if "finetuning" in stages else set()
 
 
 def _print(rows: list[Report]) -> None:

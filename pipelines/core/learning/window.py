@@ -14,27 +14,40 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from pipelines.errors import MoteurError
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+READABLE = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 class Window:
     """Rows of cached tokens that all end in column `end` and of which the longest begins in `start`.
 
     Args:
-        model: Whose keys and values are kept; full or sliding attention in every layer.
+        model: Whose keys and values are kept; attention in every layer.
         slots: Most rows.
         columns: Most tokens of a row; a quarter more is allocated, so that moving to the left is rare.
+
+    Raises:
+        MoteurError: when a layer keeps something else than keys and values (a state, as in Mamba).
     """
 
     def __init__(self, model: "PreTrainedModel", slots: int, columns: int) -> None:
+        config = model.config.get_text_config()
+        if others := set(getattr(config, "layer_types", None) or []) - READABLE:
+            raise MoteurError(
+                f"A model of type {config.model_type} has layers of kind {', '.join(sorted(others))}, which keep no keys"
+                " and values; it cannot be decoded here. Take one whose layers all attend."
+            )
         self.columns = columns + columns // 4 + 1
         self.slots = slots
         self.lengths: list[int] = []
         self.start = self.end = 0
         self._model = model
-        self._layers = [_Layer(self) for _ in range(model.config.get_text_config().num_hidden_layers)]
+        self._layers = [_Layer(self) for _ in range(config.num_hidden_layers)]
         self._cache = Cache(layers=self._layers)
         self._seen_SC = torch.zeros(slots, self.columns, dtype=torch.bool, device=model.device)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipelines.core.learning import decoding
 from pipelines.core.text.prompts import user_text
+from pipelines.errors import MoteurError
 from tests import fixtures
 
 LIMIT = 40
@@ -151,3 +152,10 @@ def test_rows_that_go_leave_as_many_in_place_as_can_be(count, data):
     kept = decoding._without(sorted(gone), count)
     assert sorted(kept) == sorted(set(range(count)) - set(gone))
     assert all(row == place or place in gone for place, row in enumerate(kept))
+
+
+def test_a_model_with_layers_that_keep_a_state_is_refused_by_name(model, plain, prompts):
+    other = copy.deepcopy(model)
+    other.config.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(MoteurError, match="layers of kind linear_attention"):
+        decoding.respond(other, plain, prompts, max_new_tokens=2)
