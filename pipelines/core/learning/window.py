@@ -39,8 +39,8 @@ class Window:
         config = model.config.get_text_config()
         if others := set(getattr(config, "layer_types", None) or []) - READABLE:
             raise MoteurError(
-                f"A model of type {config.model_type} has layers of kind {', '.join(sorted(others))}, which keep no keys"
-                " and values; it cannot be decoded here. Take one whose layers all attend."
+                f"A model of type {config.model_type} has layers of kind {', '.join(sorted(others))}, which keep no"
+                " keys and values; it cannot be decoded here. Take one whose layers all attend."
             )
         self.columns = columns + columns // 4 + 1
         self.slots = slots
