@@ -68,17 +68,17 @@ def held_out(
     The last window is shorter and comes in a batch of its own; a single token is left out.
     """
     length = len(row) if limit is None else min(limit, len(row))
-    full = length - length % context
-    starts = [
-        list(range(at, min(full, at + context * batch_size), context)) for at in range(0, full, context * batch_size)
-    ]
-    for group in [*starts, *([[full]] if length - full > 1 else [])]:
-        yield _batch(
-            corrupt(
-                row[at : min(at + context, length)].astype(np.int64), np.random.default_rng([at, context, HELD_OUT])
-            )
-            for at in group
-        )
+    whole = range(0, length - length % context, context)
+    groups = [whole[first : first + batch_size] for first in range(0, len(whole), batch_size)]
+    if length - whole.stop > 1:
+        groups.append(range(whole.stop, length, context))
+
+    def gaps(start: int) -> Gaps:
+        ids_T = row[start : min(start + context, length)].astype(np.int64)
+        return corrupt(ids_T, np.random.default_rng([start, context, HELD_OUT]))
+
+    for group in groups:
+        yield _batch(map(gaps, group))
 
 
 def _batch(gaps: "Iterator[Gaps]") -> Questions:
@@ -112,28 +112,28 @@ def loss(model: Any, batch: Questions, *, device: "torch.device", precision: "to
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """How well gaps were filled."""
+    """How well tokens were said."""
 
     nats: float
-    """Sum of the negative log-probabilities of the hidden tokens."""
+    """Sum of the negative log-probabilities of the tokens asked."""
     right: int
-    """Hidden tokens that were the likeliest."""
+    """Tokens asked that were the likeliest."""
     tokens: int
-    """Hidden tokens."""
+    """Tokens asked."""
 
     @property
     def loss(self) -> float:
-        """Nats a hidden token."""
+        """Nats a token asked."""
         return self.nats / max(self.tokens, 1)
 
     @property
     def accuracy(self) -> float:
-        """Share of the hidden tokens that were the likeliest."""
+        """Share of the tokens asked that were the likeliest."""
         return self.right / max(self.tokens, 1)
 
     @property
     def perplexity(self) -> float:
-        """Per hidden token."""
+        """Per token asked."""
         return math.exp(self.loss)
 
 
