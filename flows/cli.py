@@ -618,7 +618,7 @@ def compare_architectures(
     """Llama, LSTM, RNN and MLP, BERT and T5: bits per byte, accuracy, parameters, speed, time of pretraining.
 
     Same tokens, steps and seed, about the same size. The causal ones say the next token, BERT masked tokens, T5
-    corrupted spans. Where two optimisers are tried, the split valid chooses; figures are of the split test.
+    corrupted spans. Where two learning rates are tried, the split valid chooses; figures are of the split test.
 
     \b
     Examples:
