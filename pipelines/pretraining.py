@@ -149,7 +149,7 @@ class _Trainer:
                 settings.objective, vocab_size=self.tokens.vocab_size, separator=self.tokenizer.eos_token_id
             )
         self.held_out = "val_loss" if self.corrupt else "val_bits_per_byte"
-        """What is held out for, as the curve calls it."""
+        """The held-out figure, as the curve calls it."""
 
     @property
     def state_bytes(self) -> int:
