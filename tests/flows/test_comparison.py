@@ -160,7 +160,7 @@ def test_each_architecture_and_objective_is_trained_on_the_same_tokens_and_its_b
     assert [name for name in measured if "muon" in name] == ["lstm_muon_0.02", "rnn_muon_0.02"]
     rows = json.loads((workspace / "reports/comparison/architectures.json").read_text(encoding="utf-8"))["rows"]
     assert [row["name"] for row in rows] == ["llama", "lstm", "rnn", "mlp", "bert", "t5"]
-    assert {row["num_tokens"] for row in rows} == {200_000}
+    assert {row["num_tokens"] for row in rows} == {500_000}
     assert [row["bits_per_byte"] for row in rows] == [0.5, 0.8, 0.9, 1.0, None, None]
     words = "With attention 38% fewer bits per byte than the best without, lstm: 0.500 and 0.800."
     assert words in said

@@ -119,4 +119,5 @@ class Baseline(PreTrainedModel):  # type: ignore[misc]  # transformers has no ty
         places_BT = position_ids
         if places_BT is None:
             places_BT = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        return CausalLMOutput(logits=self.head(self.norm(self.body(self.embeddings(input_ids), places_BT))))
+        states_BTE = self.body(self.embeddings(input_ids), places_BT)
+        return CausalLMOutput(logits=self.head(self.norm(states_BTE.float())))
