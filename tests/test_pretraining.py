@@ -269,9 +269,8 @@ def test_hidden_tokens_are_reported_by_loss_and_accuracy_and_not_by_bits_per_byt
     assert report.num_hidden_tokens == pytest.approx(0.15 * len(test), rel=0.1)
     measured = [(int(row["step"]), float(row["val_loss"])) for row in curve() if row["val_loss"]]
     assert [step for step, _ in measured] == [10, 20, 30, 40]
-    assert [figures["val_loss"] for _, figures in ledger.points if "val_loss" in figures] == pytest.approx(
-        [loss for _, loss in measured]
-    )
+    logged = [figures["val_loss"] for _, figures in ledger.points if "val_loss" in figures]
+    assert logged == pytest.approx([loss for _, loss in measured], rel=1e-4)  # the curve is rounded
     assert ledger.entry["objective"] != "next-token cross-entropy"
 
 
