@@ -562,6 +562,7 @@ compare_app = typer.Typer(
       moteur compare finetuning
       moteur compare finetuning --quick
       moteur compare alignment
+      moteur compare architectures
     """,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -607,6 +608,26 @@ def compare_alignment(
     from flows import alignment_comparison
 
     typer.echo(alignment_comparison.run(_enter(workspace), typer.echo, quick=quick).resolve())
+
+
+@compare_app.command("architectures")
+def compare_architectures(
+    workspace: Workspace = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A part of the tokens: a first look.")] = False,
+) -> None:
+    """Llama, LSTM, RNN and MLP, BERT and T5: bits per byte, accuracy, parameters, speed, time of pretraining.
+
+    Same tokens, steps and seed, about the same size. The causal ones say the next token, BERT masked tokens, T5
+    corrupted spans. Where two learning rates are tried, the split valid chooses; figures are of the split test.
+
+    \b
+    Examples:
+      moteur compare architectures
+      moteur compare architectures --quick --workspace .moteur/workspaces/tinystories
+    """
+    from flows import architecture_comparison
+
+    typer.echo(architecture_comparison.run(_enter(workspace), typer.echo, quick=quick).resolve())
 
 
 @app.command()

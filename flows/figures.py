@@ -81,6 +81,7 @@ FIGURES: dict[str, tuple[tuple[str, str, Write], ...]] = {
     "tokenization": (("vocab_size", "entries", count), ("bytes_per_token", "bytes/token", two)),
     "pretraining": (
         ("val_bits_per_byte", "bits/byte", three),
+        ("val_accuracy", "hidden tokens restored", share),
         ("num_parameters", "parameters", short),
         ("num_tokens", "tokens", short),
     ),

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ArtifactError, DataError, ParamsError
+from pipelines.params import Params
+
+BASE = "pretraining"
+"""The stage that makes the base model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +44,34 @@ class Graph:
                 found.add(node.name)
         return found
 
+    def until(self, name: str) -> "Graph":
+        """The stage `name` and those whose outputs it reads, directly or not."""
+        kept = {name}
+        for node in reversed(self.nodes):
+            if node.name in kept:
+                kept |= set(node.needs)
+        nodes = tuple(node for node in self.nodes if node.name in kept)
+        return Graph(nodes=nodes, changes={stage: why for stage, why in self.changes.items() if stage in kept})
+
     @property
     def stale(self) -> set[str]:
         """Stages that may run: the changed ones and all below them."""
         return self.below(set(self.changes))
+
+
+def lifecycle(params: Params) -> Graph:
+    """The graph of the workspace that is the current folder, as far as a lifecycle with these params goes."""
+    return load().until(BASE) if params.ends_with_base else load()
+
+
+def ending(params: Params) -> list[str]:
+    """Why a lifecycle with these params ends with the base model, and how to go on; nothing if it goes all the way."""
+    if not params.ends_with_base:
+        return []
+    return [
+        f"The lifecycle ends with the base model: {params.ends_with_base}, and nothing is built on it.",
+        "To go on, set pretraining.objective to causal and model.architecture to llama in params.yaml.",
+    ]
 
 
 def load(root: Path = Path()) -> Graph:

@@ -40,17 +40,17 @@ def show() -> None:
     """Print the plan for the workspace, which is the current folder."""
     console = Console(highlight=False)
     params = frame.load_params()
-    pipeline = graph.load()
+    pipeline = graph.lifecycle(params)
     for line in model_lines(params):
         console.print(line, markup=False, soft_wrap=True)
     costs = estimate(params, pipeline, ledger.last_finished())
     console.print(_table(costs, pipeline))
-    for line in disk_lines(params, Path()):
+    for line in [*disk_lines(params, Path()), *graph.ending(params)]:
         console.print(line, markup=False, soft_wrap=True)
 
 
 def parameters(params: Params) -> int:
-    """Parameters of the model that `params` describe."""
+    """Parameters of the model that `params` describe; other architectures than llama come near to it."""
     model = params.model
     return budgets.llama_parameters(
         vocab_size=params.tokenization.vocab_size,
@@ -69,8 +69,11 @@ def model_lines(params: Params) -> list[str]:
     flops = budgets.training_flops(size, tokens)
     ratio = budgets.tokens_per_parameter(tokens, size)
     compute = f"{flops:.2e} FLOPs = {budgets.petaflop_s_days(flops):.2e} petaflop/s-days"
+    kind = f"{params.model.num_layers} layers of {params.model.hidden_size}"
+    if params.ends_with_base:
+        kind = f"about as many as the llama of {kind} has; {params.ends_with_base}"
     return [
-        f"Model: {figures.short(size)} parameters ({params.model.num_layers} layers of {params.model.hidden_size}).",
+        f"Model: {figures.short(size)} parameters ({kind}).",
         f"Pretraining: {figures.short(tokens)} tokens, {compute}.",
         f"Tokens for each parameter: {ratio:.2g}; compute-optimal at scale are {budgets.CHINCHILLA:g} (Chinchilla).",
     ]

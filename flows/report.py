@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -37,29 +37,36 @@ def write() -> Path:
 
 def content() -> dict[str, Any]:
     """Everything the template shows."""
-    reports, pipeline = ledger.reports(), graph.load()
-    efforts = ledger.last_finished()
+    from pipelines import stage
+
+    params = stage.load_params()
+    pipeline, built = graph.lifecycle(params), not params.ends_with_base
+    reports = {name: report for name, report in ledger.reports().items() if name in pipeline.names}
+    efforts = {name: entry for name, entry in ledger.last_finished().items() if name in pipeline.names}
     version = lineage.code_version()
     evaluation = reports.get("evaluation", {})
     return {
         "style": (TEMPLATES / "lifecycle.css").read_text(encoding="utf-8"),
-        "title": _name(),
+        "title": params.deployment.name,
+        "ending": graph.ending(params),
         "commit": version["commit"][:12] + (" with changes" if version["dirty"] else ""),
         "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "headlines": headlines(reports, efforts),
         "changed": [name for name in pipeline.names if name in pipeline.stale],
         "graph": _drawn(lambda: charts.graph_chart(pipeline, lambda name: _lines(name, reports, efforts))),
         "data": _part(lambda: checked(reports["data_validation"])),
-        "curves": curves(),
+        "curves": curves({out for node in pipeline.nodes for out in node.outs}),
         "tasks": _part(lambda: task_scores(evaluation)),
         "win_rates": _part(lambda: win_rates(evaluation)) or [],
         "shots": _rows(evaluation.get("shots")),
         "decodings": _rows(evaluation.get("decodings")),
         "reward": _part(lambda: reward_page.part(reports["reward_modeling"])),
-        "ppo": _part(lambda: alignment_page.part(reports.get("ppo", {}), read_curve(Artifact.PPO_CURVE.path))),
-        "diagnosis": _part(diagnosis.part),
+        "ppo": _part(lambda: alignment_page.part(reports.get("ppo", {}), read_curve(Artifact.PPO_CURVE.path)))
+        if built
+        else None,
+        "diagnosis": _part(diagnosis.part) if built else None,
         "compression": _part(lambda: compression(reports["compression"])),
-        "samples": _part(samples),
+        "samples": _part(samples) if built else None,
         "effort": effort(pipeline, efforts),
     }
 
@@ -88,12 +95,6 @@ def checked(report: Mapping[str, Any]) -> str:
         + (f" ({reasons})" if reasons else "")
         + f"; {report['expectations_met']} of {report['expectations_total']} expectations met."
     )
-
-
-def _name() -> str:
-    from pipelines import stage
-
-    return stage.load_params().deployment.name
 
 
 def _drawn(draw: Callable[[], str]) -> Any:
@@ -134,6 +135,8 @@ def _effort_headline(efforts: Mapping[str, ledger.Entry]) -> Headline:
 
 def _base_headline(base: Mapping[str, Any]) -> Headline:
     size = figures.short(base["num_parameters"])
+    if base["val_bits_per_byte"] is None:
+        return "Base model", size, f"parameters, {figures.share(base['val_accuracy'])} of hidden tokens restored"
     return "Base model", size, f"parameters, {base['val_bits_per_byte']:.3f} bits per byte"
 
 
@@ -189,6 +192,7 @@ CURVES: tuple[tuple[str, Artifact, tuple[tuple[str, str], ...], str, str], ...] 
         "step",
         "bits per byte",
     ),
+    ("Pretraining, held out", Artifact.PRETRAINING_CURVE, (("val_loss", "validation"),), "step", "nats a hidden token"),
     ("Fine-tuning, loss", Artifact.FINETUNING_CURVE, (("loss", "training"),), "step", "nats per token"),
     ("Reward model, loss", Artifact.REWARD_MODELING_CURVE, (("loss", "training"),), "step", "nats per pair"),
     ("PPO, reward", Artifact.PPO_CURVE, (("reward", "reward"),), "iteration", "mean reward"),
@@ -196,18 +200,21 @@ CURVES: tuple[tuple[str, Artifact, tuple[tuple[str, str], ...], str, str], ...] 
 )
 
 
-def curves() -> list[tuple[str, Any]]:
-    """(title, chart) for each curve that is there; (title, None) for one that is not."""
-    found: list[tuple[str, Any]] = []
+def curves(outs: Container[str]) -> list[tuple[str, Any]]:
+    """(title, chart) for each curve among `outs` that is there; (title, None) for one that is not."""
+    found: dict[str, Any] = {}
     for title, artifact, columns, x_label, y_label in CURVES:
+        if artifact not in outs:
+            continue
         curve = read_curve(artifact.path)
         lines = [
             Series(name=name, points=smooth(curve[column]), colour=number, marks=len(curve[column]) < 40)
             for number, (column, name) in enumerate(columns, 1)
             if curve.get(column)
         ]
-        found.append((title, _drawn(lambda: charts.line_chart(lines, x_label, y_label)) if lines else None))  # noqa: B023
-    return found
+        chart = _drawn(lambda: charts.line_chart(lines, x_label, y_label)) if lines else None  # noqa: B023
+        found[title] = chart or found.get(title)
+    return list(found.items())
 
 
 def task_scores(evaluation: Mapping[str, Any]) -> Any:

@@ -405,7 +405,12 @@ def _write(path: Path, values: dict[str, Any]) -> None:
     """Write params when they differ, so that the comments of a params.yaml that stays as it is stay too."""
     import yaml
 
-    schema.parse(values, str(path))
+    params = schema.parse(values, str(path))
+    if params.ends_with_base:
+        raise ParamsError(
+            f"A retraining makes a release, but {params.ends_with_base}, with which the lifecycle ends with the base"
+            " model: set pretraining.objective to causal and model.architecture to llama in params.yaml or the profile."
+        )
     if yaml.safe_load(path.read_text(encoding="utf-8")) != values:
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
         path.write_text(

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import figures, graph, ledger, report
+from pipelines.params import Params
 
 if TYPE_CHECKING:
     from flows import lifecycle
@@ -21,14 +22,14 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
     from pipelines import stage
 
     console = Console(stderr=False, highlight=False)
-    stage.load_params()
-    pipeline = graph.load()
+    params = stage.load_params()
+    pipeline = graph.lifecycle(params)
     if not (pipeline.changes or force or start):
         console.print("Nothing to do: every stage is up to date with its code, params and inputs.")
         drain()
         if not report.PATH.exists():
             report.write()
-        _close(console, pipeline, ran=None)
+        _close(console, params, pipeline, ran=None)
         return 0
     from flows import lifecycle
 
@@ -39,7 +40,7 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
     except (KeyboardInterrupt, SystemExit) as stop:
         console.print("Stopped. `moteur run` goes on where it was.")
         return int(stop.code or INTERRUPTED) if isinstance(stop, SystemExit) else INTERRUPTED
-    _close(console, pipeline, ran=ledger.of_run(plan.run))
+    _close(console, params, pipeline, ran=ledger.of_run(plan.run))
     return 0
 
 
@@ -61,9 +62,9 @@ def drain() -> None:
         subprocess.run([sys.executable, "-m", "pipelines.adapters.mlflow_sink"], check=False)
 
 
-def _close(console: Console, pipeline: graph.Graph, ran: dict[str, ledger.Entry] | None) -> None:
+def _close(console: Console, params: Params, pipeline: graph.Graph, ran: dict[str, ledger.Entry] | None) -> None:
     console.print(table(pipeline, ran))
-    for line in look_next():
+    for line in [*graph.ending(params), *look_next(talks=not params.ends_with_base)]:
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -91,8 +92,8 @@ def table(pipeline: graph.Graph, ran: dict[str, ledger.Entry] | None) -> Table:
     return shown
 
 
-def look_next() -> list[str]:
-    """Three lines: the page, the curves, the model itself."""
+def look_next(*, talks: bool = True) -> list[str]:
+    """Three lines: the page, the curves, the model itself if it talks."""
     from pipelines.adapters import mlflow_sink
 
     here = Path.cwd()
@@ -102,7 +103,7 @@ def look_next() -> list[str]:
     return [
         f"Report:  {here / report.PATH}",
         f"Curves:  {curves}",
-        f"Talk:    moteur chat{elsewhere}",
+        *([f"Talk:    moteur chat{elsewhere}"] if talks else []),
     ]
 
 

@@ -13,8 +13,11 @@ LAST_RUNS = 5
 
 def show() -> None:
     """Print the state of the workspace, which is the current folder."""
+    from pipelines import stage
+
     console = Console(highlight=False)
-    pipeline = graph.load()
+    params = stage.load_params()
+    pipeline = graph.lifecycle(params)
     run.drain()
     console.print(stages(pipeline))
     reports = ledger.reports()
@@ -23,6 +26,8 @@ def show() -> None:
     if runs := last_runs():
         console.print(_runs_table(runs))
     up.status(Path.cwd(), console)
+    for line in graph.ending(params):
+        console.print(line, markup=False, soft_wrap=True)
     console.print("Everything is up to date." if not pipeline.changes else "`moteur run` brings it up to date.")
 
 

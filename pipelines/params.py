@@ -135,8 +135,13 @@ class Tokenization(Section):
 
 
 class Model(Section):
-    """The Llama architecture that is trained from scratch."""
+    """The model that is trained from scratch."""
 
+    architecture: Literal["llama", "rnn", "lstm", "mlp"]
+    """llama: attention (Touvron et al. 2023), on which alone the later stages build. The others are baselines without
+    attention for `pretraining.objective: causal`: Elman's network, an LSTM, a network over the last few tokens (Bengio
+    et al. 2003). They are as wide as the size of the Llama with these values allows; what is about attention does not
+    concern them."""
     hidden_size: Positive
     """Width."""
     num_layers: Positive
@@ -193,6 +198,10 @@ class Model(Section):
 class Pretraining(Section):
     """The base model."""
 
+    objective: Literal["causal", "masked", "span_corruption"]
+    """causal: say the next token, on which alone the later stages build. masked: say the tokens that are hidden, by an
+    encoder (Devlin et al. 2018). span_corruption: say the spans that are hidden, by an encoder and a decoder (Raffel et
+    al. 2020). Both take their shape from the section `model`."""
     init: str | None
     """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model."""
     context: Positive
@@ -1134,6 +1143,28 @@ class Params(Section):
     probation: Probation
     schedule: Schedule
     services: Services
+
+    @property
+    def ends_with_base(self) -> str | None:
+        """Why the lifecycle ends with the base model, as `key is value`; None: it goes all the way."""
+        if self.pretraining.objective != "causal":
+            return f"pretraining.objective is {self.pretraining.objective}"
+        return None if self.model.architecture == "llama" else f"model.architecture is {self.model.architecture}"
+
+    @model_validator(mode="after")
+    def _objective_fits_the_model(self) -> Self:
+        objective, architecture = self.pretraining.objective, self.model.architecture
+        if objective != "causal" and architecture != "llama":
+            raise ValueError(
+                f"pretraining.objective is {objective}, which is for attention, but model.architecture is"
+                f" {architecture}: set the first to causal, or the second to llama, in params.yaml"
+            )
+        if self.pretraining.init is not None and self.ends_with_base:
+            raise ValueError(
+                f"pretraining.init is {self.pretraining.init!r}, a causal language model, but {self.ends_with_base}:"
+                " set pretraining.init to null in params.yaml"
+            )
+        return self
 
     @model_validator(mode="after")
     def _requests_that_are_accepted_are_kept(self) -> Self:

@@ -1,9 +1,9 @@
 """Train the base model on packed text."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
 from pipelines.adapters import device as machine
@@ -13,9 +13,9 @@ from pipelines.adapters.tokens import Tokens, TokenStore
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging.likelihood import Likelihood, likelihood
-from pipelines.core.learning import attention, optimizers, training
-from pipelines.core.learning.architecture import llama
+from pipelines.core.learning import attention, base_models, denoising, optimizers, training
 from pipelines.core.learning.batches import Packed
+from pipelines.core.learning.denoising import Corrupted, Filled
 from pipelines.core.learning.schedules import warmup_cosine
 from pipelines.errors import DataError, Preempted
 from pipelines.params import Params, Pretraining
@@ -27,20 +27,25 @@ if TYPE_CHECKING:
 
 PETAFLOP_S_DAY = 8.64e19
 VALIDATION_BATCH_TOKENS = 16_384
+LEARNT = {
+    "causal": "next-token cross-entropy",
+    "masked": "masked-token cross-entropy",
+    "span_corruption": "corrupted-span cross-entropy",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingReport:
     """What the base model became, and at what cost. Losses are those of the weights that are saved."""
 
-    val_bits_per_byte: float
-    """On the whole validation split."""
-    test_bits_per_byte: float
+    val_bits_per_byte: float | None
+    """On the whole validation split; None where tokens are hidden and not foretold."""
+    test_bits_per_byte: float | None
     """On the whole test split."""
     val_loss: float
-    """Nats per token."""
+    """Nats per token asked."""
     val_perplexity: float
-    """Per token."""
+    """Per token asked."""
     num_parameters: int
     """Embeddings included, tied ones once."""
     num_tokens: int
@@ -60,6 +65,20 @@ class PretrainingReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DenoisingReport(PretrainingReport):
+    """The same where hidden tokens are learnt. A decoder is told the tokens before the one it is asked."""
+
+    objective: str
+    val_accuracy: float
+    """Share of the hidden tokens that were the likeliest, on the whole validation split."""
+    test_accuracy: float
+    test_loss: float
+    """Nats per hidden token."""
+    num_hidden_tokens: int
+    """Of the test split."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """One line of the learning curve."""
 
@@ -67,7 +86,8 @@ class Point:
     tokens: int
     loss: float
     learning_rate: float
-    val_bits_per_byte: float | None = None
+    held_out: float | None = None
+    """Bits per byte, or nats a hidden token."""
 
 
 @dataclass(kw_only=True)
@@ -94,12 +114,13 @@ def main(params: Params, tracker: Tracker) -> PretrainingReport:
         report = trainer.report()
         models.save(trainer.model, trainer.tokenizer, Artifact.BASE.path)
         rows = [list(vars(point).values()) for point in trainer.run.curve]
-        files.write_csv(Artifact.PRETRAINING_CURVE.path, list(Point.__dataclass_fields__), rows)
+        columns = [trainer.held_out if name == "held_out" else name for name in Point.__dataclass_fields__]
+        files.write_csv(Artifact.PRETRAINING_CURVE.path, columns, rows)
         store.discard()
     tracker.effort(
         flops=report.training_flops,
         tokens=report.num_tokens,
-        objective="next-token cross-entropy",
+        objective=LEARNT[params.pretraining.objective],
         customisation="all weights" + (", from scratch" if params.pretraining.init is None else ""),
     )
     return report
@@ -115,13 +136,20 @@ class _Trainer:
         self.precision = machine.precision(settings.precision)
         self.tokens = TokenStore.open(Artifact.TOKENS.path)
         self.tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
-        self.batches = _batches(self.tokens.split("train"), settings, params.seed, self.tokenizer.eos_token_id)
+        self.packed = _packed(self.tokens.split("train"), settings, params.seed, self.tokenizer.eos_token_id)
         self.valid = _held_out(self.tokens, "valid")
         self.test = _held_out(self.tokens, "test")
         self.model = _model(params, self.tokenizer, self.tokens, self.device)
         self.optimizer = optimizers.build(settings.optimizer, self.model, weight_decay=settings.weight_decay)
         self.steps = max(1, settings.max_tokens // (settings.batch_size * settings.context))
         self.run = _Run(patience=training.Patience(limit=settings.patience))
+        self.corrupt: denoising.Corrupt | None = None
+        if settings.objective != "causal":
+            self.corrupt = denoising.corrupting(
+                settings.objective, vocab_size=self.tokens.vocab_size, separator=self.tokenizer.eos_token_id
+            )
+        self.held_out = "val_loss" if self.corrupt else "val_bits_per_byte"
+        """The held-out figure, as the curve calls it."""
 
     @property
     def state_bytes(self) -> int:
@@ -156,9 +184,11 @@ class _Trainer:
         forward = torch.compile(self.model) if settings.compile else self.model
         if self.run.patience.exhausted:
             return iter(())
+        loss: Callable[..., Tensor] = denoising.loss if self.corrupt else training.next_token_loss
+        batches: Callable[[int], Any] = Corrupted(self.packed, self.corrupt) if self.corrupt else self.packed
         return training.train(
-            partial(training.next_token_loss, forward, device=self.device, precision=self.precision),
-            self.batches,
+            partial(loss, forward, device=self.device, precision=self.precision),
+            batches,
             self.optimizer,
             schedule=partial(
                 warmup_cosine,
@@ -180,8 +210,12 @@ class _Trainer:
         return step % every == 0 or step == self.steps
 
     def _validate(self) -> float:
-        """Bits per byte on the first validation tokens; remembers the weights when they are the best so far."""
-        measured = self._likelihood(self.valid, self.settings.validation_tokens).bits_per_byte
+        """Error on the first validation tokens; remembers the weights when they are the best so far."""
+        limit = self.settings.validation_tokens
+        if self.corrupt is None:
+            measured = self._likelihood(self.valid, limit).bits_per_byte
+        else:
+            measured = self._filled(self.valid, self.corrupt, limit).loss
         run = self.run
         run.patience = run.patience.after(run.step, measured)
         if run.patience.best_step == run.step:
@@ -189,16 +223,18 @@ class _Trainer:
         return measured
 
     def _likelihood(self, row: Tokens, limit: int | None = None) -> Likelihood:
-        context = self.settings.context
-        return likelihood(
-            self.model,
-            row,
-            row.num_bytes,
-            context,
-            max(1, VALIDATION_BATCH_TOKENS // context),
-            precision=self.precision,
-            limit=limit,
-        )
+        context, batch = self.settings.context, self._validation_batch
+        return likelihood(self.model, row, row.num_bytes, context, batch, precision=self.precision, limit=limit)
+
+    def _filled(self, row: Tokens, corrupt: denoising.Corrupt, limit: int | None = None) -> Filled:
+        context, batch = self.settings.context, self._validation_batch
+        questions = denoising.held_out(row, corrupt, context=context, batch_size=batch, limit=limit)
+        said = denoising.answers(self.model, questions, device=self.device, precision=self.precision)
+        return denoising.filled(self.model, said, vocab_size=self.tokens.vocab_size)
+
+    @property
+    def _validation_batch(self) -> int:
+        return max(1, VALIDATION_BATCH_TOKENS // self.settings.context)
 
     def _record(self, step: training.Step, measured: float | None) -> None:
         seen = step.step * self._step_tokens
@@ -208,12 +244,12 @@ class _Trainer:
                 tokens=seen,
                 loss=step.loss,
                 learning_rate=step.learning_rate,
-                val_bits_per_byte=measured,
+                held_out=measured,
             )
         )
         figures = {"loss": step.loss, "learning_rate": step.learning_rate, "gradient_norm": step.gradient_norm}
         if measured is not None:
-            figures["val_bits_per_byte"] = measured
+            figures[self.held_out] = measured
         self.tracker.log(figures, step.step)
 
     def _save(self, store: Checkpoints) -> None:
@@ -239,29 +275,47 @@ class _Trainer:
 
     def report(self) -> PretrainingReport:
         """Measure the weights as they are now."""
-        valid = self._likelihood(self.valid)
-        test = self._likelihood(self.test)
+        if self.corrupt is None:
+            valid, test = self._likelihood(self.valid), self._likelihood(self.test)
+            return PretrainingReport(
+                val_bits_per_byte=valid.bits_per_byte,
+                test_bits_per_byte=test.bits_per_byte,
+                val_loss=valid.nats / valid.tokens,
+                val_perplexity=valid.perplexity,
+                **self._cost(),
+            )
+        known, unseen = (self._filled(row, self.corrupt) for row in (self.valid, self.test))
+        return DenoisingReport(
+            val_bits_per_byte=None,
+            test_bits_per_byte=None,
+            val_loss=known.loss,
+            val_perplexity=known.perplexity,
+            objective=self.settings.objective,
+            val_accuracy=known.accuracy,
+            test_accuracy=unseen.accuracy,
+            test_loss=unseen.loss,
+            num_hidden_tokens=unseen.tokens,
+            **self._cost(),
+        )
+
+    def _cost(self) -> dict[str, Any]:
         parameters = self.model.num_parameters()
         seen = self.run.step * self._step_tokens
         flops = 6.0 * parameters * seen
-        return PretrainingReport(
-            val_bits_per_byte=valid.bits_per_byte,
-            test_bits_per_byte=test.bits_per_byte,
-            val_loss=valid.nats / valid.tokens,
-            val_perplexity=valid.perplexity,
-            num_parameters=parameters,
-            num_tokens=seen,
-            num_epochs=seen / len(self.batches.row),
-            training_flops=flops,
-            petaflop_s_days=flops / PETAFLOP_S_DAY,
-            tokens_per_parameter=seen / parameters,
-            num_steps=self.run.step,
-            best_step=self.run.patience.best_step,
-            stopped_early=self.run.patience.exhausted and self.run.step < self.steps,
-        )
+        return {
+            "num_parameters": parameters,
+            "num_tokens": seen,
+            "num_epochs": seen / len(self.packed.row),
+            "training_flops": flops,
+            "petaflop_s_days": flops / PETAFLOP_S_DAY,
+            "tokens_per_parameter": seen / parameters,
+            "num_steps": self.run.step,
+            "best_step": self.run.patience.best_step,
+            "stopped_early": self.run.patience.exhausted and self.run.step < self.steps,
+        }
 
 
-def _batches(row: Tokens, settings: Pretraining, seed: int, separator: int) -> Packed:
+def _packed(row: Tokens, settings: Pretraining, seed: int, separator: int) -> Packed:
     packed = Packed(row, settings.context, settings.batch_size, seed, separator)
     if packed.steps_per_epoch == 0:
         raise DataError(
@@ -288,8 +342,13 @@ def _model(
     settings = params.pretraining
     if settings.init is not None:
         return models.load_initial(settings.init, tokenizer, settings.context).to(device)
-    model = llama(
-        params.model, vocab_size=tokens.vocab_size, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id
+    model = base_models.build(
+        params.model,
+        settings.objective,
+        vocab_size=tokens.vocab_size,
+        extra_entries=denoising.extra_entries(settings.objective, settings.context),
+        eos=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
     ).to(device)
     attention.use_fastest(model, device=device, context=settings.context)
     return model

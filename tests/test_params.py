@@ -124,6 +124,29 @@ def test_heads_that_cannot_look_back_are_refused() -> None:
     assert "model.look_back" in fault(model__look_back=[0])
 
 
+@pytest.mark.parametrize("architecture", ["rnn", "lstm", "mlp"])
+def test_an_objective_that_needs_attention_refuses_a_model_without(architecture: str) -> None:
+    text = fault(pretraining__objective="masked", model__architecture=architecture)
+    assert f"pretraining.objective is masked, which is for attention, but model.architecture is {architecture}" in text
+
+
+@pytest.mark.parametrize("other", [{"pretraining__objective": "span_corruption"}, {"model__architecture": "lstm"}])
+def test_a_given_model_is_causal_and_refused_with_another_objective_or_architecture(other: dict[str, Any]) -> None:
+    key, value = next(iter(other.items()))
+    text = fault(pretraining__init="given", **other)
+    assert f"a causal language model, but {key.replace('__', '.')} is {value}: set pretraining.init to null" in text
+
+
+def test_only_a_causal_llama_goes_beyond_the_base_model() -> None:
+    assert params.parse(VALUES).ends_with_base is None
+    ends = {
+        "pretraining.objective is masked": {"pretraining__objective": "masked"},
+        "model.architecture is mlp": {"model__architecture": "mlp"},
+    }
+    for words, changes in ends.items():
+        assert params.parse(changed(**changes)).ends_with_base == words
+
+
 @pytest.mark.parametrize("values", [None, [], "text"])
 def test_a_file_that_holds_no_mapping_is_refused(values: object) -> None:
     with pytest.raises(ParamsError, match="is not valid"):

@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM
 
 from pipelines import pretraining, stage, tokenization
 from pipelines.adapters import models
@@ -13,7 +15,7 @@ from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.likelihood import likelihood
-from pipelines.errors import DataError, ParamsError, Preempted, ResourceError
+from pipelines.errors import ArtifactError, DataError, ParamsError, Preempted, ResourceError
 from tests import fixtures, workspaces
 from tests.learning import params
 from tests.workspaces import TOKENIZATION
@@ -51,8 +53,9 @@ def workspace(tokenized, tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(tracker=None, **settings):
-    return pretraining.main(params(model=MODEL, pretraining={**SETTINGS, **settings}), tracker or NullTracker())
+def run(tracker=None, architecture="llama", **settings):
+    model = {**MODEL, "architecture": architecture}
+    return pretraining.main(params(model=model, pretraining={**SETTINGS, **settings}), tracker or NullTracker())
 
 
 def curve():
@@ -225,3 +228,71 @@ def test_weights_are_saved_in_float32_and_load_without_our_code(workspace):
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     assert model.config._attn_implementation == "sdpa"
     assert (Artifact.BASE.path / "tokenizer.json").is_file()
+
+
+OTHERS = [
+    {"objective": "masked"},
+    {"objective": "span_corruption"},
+    {"architecture": "rnn"},
+    {"architecture": "lstm"},
+    {"architecture": "mlp"},
+]
+
+
+def named(settings):
+    return next(iter(settings.values()))
+
+
+@pytest.mark.parametrize("settings", OTHERS, ids=named)
+def test_another_objective_or_architecture_learns_and_nothing_is_built_on_it(workspace, settings):
+    report = run(**settings)
+    rows = curve()
+    assert float(rows[-1]["loss"]) < 0.9 * float(rows[0]["loss"])
+    assert report.num_tokens == 40 * 256
+    assert report.val_perplexity == pytest.approx(math.exp(report.val_loss))
+    with pytest.raises(ArtifactError, match=r"set pretraining\.objective to causal and model\.architecture to llama"):
+        models.load_causal(Artifact.BASE.path)
+    weights = load_file(Artifact.BASE.path / "model.safetensors")
+    assert sum(weight.numel() for weight in weights.values()) == report.num_parameters
+
+
+@pytest.mark.parametrize("objective", ["masked", "span_corruption"])
+def test_hidden_tokens_are_reported_by_loss_and_accuracy_and_not_by_bits_per_byte(workspace, objective):
+    ledger = Ledger()
+    report = run(ledger, objective=objective)
+    assert report.objective == objective
+    assert report.val_bits_per_byte is None
+    assert report.test_bits_per_byte is None
+    assert 1 / 400 < report.test_accuracy < 1
+    assert 0 < report.test_loss < math.log(400)
+    test = TokenStore.open(Artifact.TOKENS.path).split("test")
+    assert report.num_hidden_tokens == pytest.approx(0.15 * len(test), rel=0.1)
+    measured = [(int(row["step"]), float(row["val_loss"])) for row in curve() if row["val_loss"]]
+    assert [step for step, _ in measured] == [10, 20, 30, 40]
+    logged = [figures["val_loss"] for _, figures in ledger.points if "val_loss" in figures]
+    assert logged == pytest.approx([loss for _, loss in measured], rel=1e-4)  # the curve is rounded
+    assert ledger.entry["objective"] != "next-token cross-entropy"
+
+
+@pytest.mark.parametrize("settings", [OTHERS[0], OTHERS[1], OTHERS[3]], ids=named)
+def test_another_objective_or_architecture_goes_on_after_sigterm_to_the_same_bytes(workspace, monkeypatch, settings):
+    run(**settings)
+    whole = outputs()
+
+    class Stopping(Ledger):
+        def log(self, metrics, step):
+            super().log(metrics, step)
+            monkeypatch.setattr(stage, "_preempted", step == 17)
+
+    with pytest.raises(Preempted):
+        run(Stopping(), **settings)
+    monkeypatch.setattr(stage, "_preempted", False)
+    run(**settings)
+    assert outputs() == whole
+
+
+def test_the_tokenizer_of_a_model_with_masks_is_that_of_the_run(workspace):
+    run(objective="masked", max_tokens=256)
+    ours, saved = (models.load_tokenizer(place) for place in (Artifact.TOKENIZER.path, Artifact.BASE.path))
+    assert saved.get_vocab() == ours.get_vocab()
+    assert models.load_as(AutoModelForMaskedLM, Artifact.BASE.path).config.vocab_size == len(ours) + 1

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 FORBIDDEN = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py"}
 """Endings of files that can run code when loaded."""
+BASES_ALONE = {
+    "bert": "an encoder that fills masks",
+    "t5": "an encoder and decoder that fill spans",
+    "moteur_baseline": "a baseline without attention",
+}
+"""Types of model that pretraining makes and on which nothing is built, and what they are."""
 
 
 def refuse_unsafe(folder: Path) -> None:
@@ -77,11 +83,30 @@ def load_causal(folder: Path, **options: Any) -> "PreTrainedModel":
     """Load a causal language model in float32 and evaluation mode, checked against its tokenizer.
 
     Raises:
-        ArtifactError: for unsafe files, or a tokenizer with more entries than the model has embeddings.
+        ArtifactError: for unsafe files, a tokenizer with more entries than the model has embeddings, or a base model on
+            which nothing is built.
     """
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, folder, options)
+    refuse_unsafe(folder)
+    if (found := kind(folder)) in BASES_ALONE:
+        raise ArtifactError(
+            f"{folder} is {BASES_ALONE[found]}, and nothing is built on such a base model: set pretraining.objective to"
+            " causal and model.architecture to llama in params.yaml, and run pretraining again."
+        )
+    return load_as(AutoModelForCausalLM, folder, **options)
+
+
+def kind(folder: Path) -> str:
+    """The type of the model in a folder, as its config.json says; empty where it says nothing."""
+    config = folder / "config.json"
+    return str(files.read_json(config).get("model_type", "")) if config.exists() else ""
+
+
+def load_as(made_as: Any, folder: Path, **options: Any) -> "PreTrainedModel":
+    """Load a model by a class of transformers, or one made like them, with the checks of `load_causal`."""
+    model: PreTrainedModel = _load(made_as, folder, options)
+    return model
 
 
 def load_initial(name: str, tokenizer: "PreTrainedTokenizerBase", context: int) -> "PreTrainedModel":

@@ -102,6 +102,16 @@ def test_a_classifier_without_its_trained_head_or_of_several_classes_is_no_rewar
         models.load_reward(tmp_path / "three")
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"), [("bert", "fills masks"), ("t5", "fill spans"), ("moteur_baseline", "basel")]
+)
+def test_a_base_model_on_which_nothing_is_built_is_refused_with_the_keys(folder, kind, words):
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=rf"{words}.*set pretraining\.objective to causal and model\.architecture"):
+        models.load_causal(folder)
+
+
 def test_a_failing_save_leaves_the_old_model(folder, made, monkeypatch):
     before = (folder / "model.safetensors").read_bytes()
     monkeypatch.setattr(made[2], "save_pretrained", lambda _path: (_ for _ in ()).throw(RuntimeError("stop")))

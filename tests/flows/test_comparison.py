@@ -3,7 +3,7 @@ import json
 import pytest
 import yaml
 
-from flows import alignment_comparison, comparison, finetuning_comparison, process
+from flows import alignment_comparison, architecture_comparison, comparison, finetuning_comparison, process
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import ArtifactError
 from tests.flows.examples import ROOT
@@ -27,6 +27,24 @@ ALIGNED = {
     "steps": 9,
     "num_prompts": 20,
 }
+
+
+BITS = {"llama": 0.5, "lstm": 0.8, "rnn": 0.9, "mlp": 1.0}
+
+
+def settings_of(params):
+    return params["pretraining"]["objective"] == "causal", params["model"]["architecture"]
+
+
+def pretrained(params, folder):
+    """The recurrent models learn more at the greater rate."""
+    causal, name = settings_of(params)
+    curve = folder / Artifact.PRETRAINING_CURVE
+    curve.parent.mkdir(parents=True, exist_ok=True)
+    curve.write_text(f"step,{'val_bits_per_byte' if causal else 'val_loss'}\n1,1.5\n2,1.0\n", encoding="utf-8")
+    settings = params["pretraining"]
+    loss = 2.0 if name in ("lstm", "rnn") and settings["learning_rate"] == 0.02 else 2.5 + settings["learning_rate"]
+    return {"val_loss": loss, "num_tokens": settings["max_tokens"], "num_steps": 10}
 
 
 @pytest.fixture
@@ -61,6 +79,13 @@ def started(monkeypatch):
             forgot = {"full": 0.2, "lora": 0.05}.get(settings["method"], 0.0)
             report = {"exact_match": exact, "exact_match_story_removed": 0.1, "rouge_l": 0.3, **spread}
             report |= {"forgetting": forgot}
+            place = folder / State.MEASURED
+        elif module == "pretraining":
+            report, place = pretrained(params, folder), folder / Artifact.PRETRAINING_REPORT
+        elif module == "architecture_comparison":
+            causal, name = settings_of(params)
+            report = {"bits_per_byte": BITS[name] if causal else None, "accuracy": 0.4, "loss": 2.0, "num_asked": 99}
+            report |= {"num_parameters": 800_000, "objective": params["pretraining"]["objective"]}
             place = folder / State.MEASURED
         elif module == "ppo":
             report, place = {"iterations": 12}, folder / Artifact.PPO_REPORT
@@ -121,6 +146,39 @@ def test_the_other_methods_of_alignment_get_the_operations_that_ppo_spent(worksp
     assert "best of 8" in page.read_text(encoding="utf-8")
     linked = workspace / State.COMPARISONS / "alignment/dpo" / Artifact.HELD_OUT_REWARD
     assert linked.is_symlink()
+
+
+def test_each_architecture_and_objective_is_trained_on_the_same_tokens_and_its_best_on_valid_is_measured(
+    workspace, started
+):
+    said = []
+    page = architecture_comparison.run(workspace, said.append, quick=True)
+    trained = [name for name, module, *_ in started if module == "pretraining"]
+    assert len(trained) == len(set(trained)) == sum(map(len, architecture_comparison.METHODS.values()))
+    measured = [name for name, module, *_ in started if module == "architecture_comparison"]
+    assert len(measured) == len(architecture_comparison.METHODS)
+    assert [name for name in measured if "muon" in name] == ["lstm_muon_0.02", "rnn_muon_0.02"]
+    rows = json.loads((workspace / "reports/comparison/architectures.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["llama", "lstm", "rnn", "mlp", "bert", "t5"]
+    assert {row["num_tokens"] for row in rows} == {500_000}
+    assert [row["bits_per_byte"] for row in rows] == [0.5, 0.8, 0.9, 1.0, None, None]
+    words = "With attention 38% fewer bits per byte than the best without, lstm: 0.500 and 0.800."
+    assert words in said
+    assert words in page.read_text(encoding="utf-8")
+    table = next(line for line in said if line.startswith("model"))
+    assert [line.split()[0] for line in table.splitlines()[1:]] == [row["name"] for row in rows]
+
+
+def test_all_begin_with_random_weights_and_the_llama_as_the_params_say(workspace, started):
+    path = workspace / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values["pretraining"] |= {"init": "somewhere", "learning_rate": 0.007}
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    architecture_comparison.run(workspace, lambda _line: None, quick=True)
+    for place in (workspace / State.COMPARISONS / "architectures-quick").iterdir():
+        settings = yaml.safe_load((place / "params.yaml").read_text(encoding="utf-8"))["pretraining"]
+        assert settings["init"] is None
+        assert settings["learning_rate"] == (0.02 if place.name.endswith("0.02") else 0.007)
 
 
 def test_a_program_that_fails_ends_the_comparison_with_its_exit_code(workspace, monkeypatch):

@@ -81,6 +81,60 @@ def test_a_torn_or_foreign_report_does_not_stop_the_page(workspace: Path, monkey
             assert "</html>" in report.write().read_text(encoding="utf-8")
 
 
+BASE_STAGES = ["ingestion", "data_validation", "tokenization", "pretraining"]
+
+
+@pytest.fixture
+def base_only(workspace: Path) -> Path:
+    """A finished lifecycle whose objective has then been changed, so that it now ends with the base model."""
+    examples.fill(workspace)
+    path = workspace / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("objective: causal", "objective: masked"))
+    masked = {"val_bits_per_byte": None, "val_accuracy": 0.312}
+    name = workspace / "reports/pretraining.json"
+    name.write_text(json.dumps(examples.REPORTS["pretraining"] | masked))
+    (workspace / "reports/curves/pretraining.csv").write_text(
+        "step,tokens,loss,learning_rate,val_loss\n1,10,7.0,0.1,None\n2,20,6.0,0.1,5.5\n"
+    )
+    return workspace
+
+
+def test_a_lifecycle_that_ends_with_the_base_model_has_the_stages_up_to_it(base_only: Path) -> None:
+    params = stage.load_params()
+    assert graph.lifecycle(params).names == BASE_STAGES
+    assert set(graph.lifecycle(params).changes) <= set(BASE_STAGES)
+    causal = params.model_copy(update={"pretraining": params.pretraining.model_copy(update={"objective": "causal"})})
+    assert len(graph.lifecycle(causal).names) == 11
+
+
+def test_the_page_of_such_a_lifecycle_says_why_it_ends_and_shows_nothing_of_later_stages(base_only: Path) -> None:
+    text = report.write().read_text(encoding="utf-8")
+    assert "The lifecycle ends with the base model: pretraining.objective is masked" in text
+    assert "set pretraining.objective to causal and model.architecture to llama in params.yaml" in text
+    assert "31.2 % of hidden tokens restored" in text
+    assert "nats a hidden token" in text
+    assert "The lifecycle ends before the stage ppo." in text
+    assert text.count('class="node"') == 4
+    assert "Fine-tuning, loss" not in text
+    assert "int8" not in text
+
+
+def test_such_a_run_says_so_at_its_end_and_offers_no_chat(
+    base_only: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = graph.load()
+    quiet = graph.Graph(nodes=whole.nodes, changes={"finetuning": ("params.yaml modified",)})
+    monkeypatch.setattr(graph, "load", lambda: quiet)
+    monkeypatch.setattr(run, "drain", lambda: None)
+    assert run.run(base_only, start=None, force=False) == 0
+    said = capsys.readouterr().out
+    assert "Nothing to do" in said
+    assert "The lifecycle ends with the base model: pretraining.objective is masked" in said
+    assert "hidden tokens restored 31.2 %" in said
+    assert "moteur chat" not in said
+    assert "ppo" not in said
+
+
 def test_what_models_say_is_text_and_never_markup(page: str) -> None:
     assert "&lt;now&gt;" in page
     assert "<now>" not in page

@@ -69,6 +69,17 @@ def retrained(tmp_path_factory: pytest.TempPathFactory, server: str, database: P
     return root, sorted(said, key=lambda text: "waiting for it to end" in text), snapshot(root) == before
 
 
+def test_a_retraining_refuses_params_with_which_the_lifecycle_makes_no_release(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((toy.ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values["model"]["architecture"] = "lstm"
+    with pytest.raises(
+        ParamsError, match=r"makes a release, but model\.architecture is lstm.*set pretraining\.objective"
+    ):
+        retraining._write(path, values)
+
+
 def test_the_checkout_stays_as_it_was_and_what_is_not_committed_is_left_out(
     retrained: tuple[Path, list[str], bool],
 ) -> None:

@@ -75,15 +75,24 @@ def next_token_loss(
     model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype", sum_up: bool = False
 ) -> "Tensor":
     """Cross-entropy of the next token in nats: mean over the targets asked, or their sum."""
-    import torch
     from torch.nn import functional
 
-    places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
-    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-        logits_BTV = model(input_ids=batch.inputs_BT.to(device), position_ids=places_BT, use_cache=False).logits
+    logits_BTV = next_token_logits(model, batch, device=device, precision=precision)
     return functional.cross_entropy(
         logits_BTV.flatten(0, 1).float(), batch.targets_BT.to(device).flatten(), reduction="sum" if sum_up else "mean"
     )
+
+
+def next_token_logits(
+    model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype"
+) -> "Tensor":
+    """What a causal model says comes next, (B, T, V)."""
+    import torch
+
+    places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
+    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+        logits_BTV: Tensor = model(input_ids=batch.inputs_BT.to(device), position_ids=places_BT, use_cache=False).logits
+    return logits_BTV
 
 
 def nats(

@@ -7,6 +7,7 @@ from pipelines.params import Model
 
 def made(**changes):
     shape = {
+        "architecture": "llama",
         "hidden_size": 64,
         "num_layers": 2,
         "num_heads": 4,

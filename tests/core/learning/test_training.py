@@ -15,6 +15,7 @@ from pipelines.params import Model
 
 CPU = torch.device("cpu")
 SHAPE = Model(
+    architecture="llama",
     hidden_size=32,
     num_layers=2,
     num_heads=2,
