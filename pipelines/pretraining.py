@@ -12,6 +12,7 @@ from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tokens import Tokens, TokenStore
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
+from pipelines.core.judging import budgets
 from pipelines.core.judging.likelihood import Likelihood, likelihood
 from pipelines.core.learning import attention, optimizers, training
 from pipelines.core.learning.architecture import llama
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PETAFLOP_S_DAY = 8.64e19
 VALIDATION_BATCH_TOKENS = 16_384
 
 
@@ -120,7 +120,13 @@ class _Trainer:
         self.test = _held_out(self.tokens, "test")
         self.model = _model(params, self.tokenizer, self.tokens, self.device)
         self.optimizer = optimizers.build(settings.optimizer, self.model, weight_decay=settings.weight_decay)
-        self.steps = max(1, settings.max_tokens // (settings.batch_size * settings.context))
+        tokens = budgets.pretraining_tokens(
+            settings.budget,
+            max_tokens=settings.max_tokens,
+            parameters=int(self.model.num_parameters()),
+            step_tokens=self._step_tokens,
+        )
+        self.steps = max(1, tokens // self._step_tokens)
         self.run = _Run(patience=training.Patience(limit=settings.patience))
 
     @property
@@ -243,7 +249,7 @@ class _Trainer:
         test = self._likelihood(self.test)
         parameters = self.model.num_parameters()
         seen = self.run.step * self._step_tokens
-        flops = 6.0 * parameters * seen
+        flops = budgets.training_flops(parameters, seen)
         return PretrainingReport(
             val_bits_per_byte=valid.bits_per_byte,
             test_bits_per_byte=test.bits_per_byte,
@@ -253,7 +259,7 @@ class _Trainer:
             num_tokens=seen,
             num_epochs=seen / len(self.batches.row),
             training_flops=flops,
-            petaflop_s_days=flops / PETAFLOP_S_DAY,
+            petaflop_s_days=budgets.petaflop_s_days(flops),
             tokens_per_parameter=seen / parameters,
             num_steps=self.run.step,
             best_step=self.run.patience.best_step,
