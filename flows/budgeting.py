@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from flows import figures, scaling, speed
+from flows import figures, scaling, workspaces
 from flows.speed import Speed
 from pipelines import budget as written
 from pipelines import params as schema
@@ -41,7 +41,7 @@ def is_settled(params: Params) -> bool:
     return text is None or written.parse(text).is_settled
 
 
-def chosen(params: Params, what: What, known: scaling.Known, measure: Measure = speed.measured) -> Choice:
+def chosen(params: Params, what: What, known: scaling.Known, measure: Measure) -> Choice:
     """What `params` should say for their budget to be settled.
 
     Args:
@@ -130,6 +130,8 @@ def write(path: Path, choice: Choice, params: Params) -> Params:
         values[section] |= changes
     fresh = schema.parse(values, str(path))
     text = path.read_text(encoding="utf-8")
+    if text.startswith(workspaces.MADE):
+        raise ParamsError(f"{path} is made from a profile, and would be made again: give --profile FILE too")
     wanted = yaml.safe_load(text)
     for section, changes in choice.changes.items():
         wanted[section] = {**wanted.get(section, {}), **changes}

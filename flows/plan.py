@@ -39,7 +39,7 @@ def show(source: Path, *, apply: budgeting.What | None = None) -> None:
     console = Console(highlight=False)
     params = frame.load_params()
     if apply is not None:
-        choice = budgeting.chosen(params, apply, scaling.law())
+        choice = budgeting.chosen(params, apply, scaling.law(), speed.measured)
         params = budgeting.write(source, choice, params)
         _say(console, [f"Written to {source}: {choice.reason}.", *_changed(choice)])
     pipeline = graph.load()

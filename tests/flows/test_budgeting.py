@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import budgeting, scaling
+from flows import budgeting, scaling, workspaces
 from flows.budgeting import Choice
 from flows.speed import Speed
 from pipelines import stage
@@ -137,6 +137,13 @@ def test_a_file_that_is_written_in_another_way_is_left_and_the_lines_are_said(tm
         budgeting.write(path, CHOICE, params())
     assert "pretraining.budget: 10 minutes at 5 GFLOP/s" in str(caught.value)
     assert path.read_text(encoding="utf-8") == text
+
+
+def test_the_params_of_a_workspace_that_a_profile_makes_are_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    workspaces._write_params(path, params().model_dump())
+    with pytest.raises(ParamsError, match="give --profile FILE too"):
+        budgeting.write(path, CHOICE, params())
 
 
 @given(st.dictionaries(st.sampled_from(["budget", "max_tokens", "other"]), st.text("ab: #'\"", max_size=6), max_size=3))

@@ -89,6 +89,22 @@ def test_the_plan_counts_the_tokens_that_the_budget_pays_for(
     assert "by Chinchilla's 20 tokens for each parameter, as no law has been fitted here" in said
 
 
+def test_a_settled_budget_is_in_params_and_in_the_plan_that_follows(
+    workspace: Callable[..., Params], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace(budget="10 minutes")
+    monkeypatch.setattr(
+        graph, "load", lambda: graph.Graph(nodes=pipeline("pretraining").nodes, changes={"pretraining": ()})
+    )
+    monkeypatch.setattr(speed, "measured", lambda _params, _shape=None: SPEED)
+    plan.show(Path("params.yaml"), apply="tokens")
+    assert stage.load_params().pretraining.budget == "10 minutes at 100 GFLOP/s"
+    said = capsys.readouterr().out
+    assert "Written to params.yaml: measured with 801k parameters." in said
+    assert "by pretraining.budget: 10 minutes at 100 GFLOP/s" in said
+    assert "10 min 00 s" in said
+
+
 def test_a_budget_that_is_not_settled_is_said_in_the_plan_and_refused_before_a_run(
     workspace: Callable[..., Params],
 ) -> None:
