@@ -16,6 +16,9 @@ from pipelines.core.judging import budgets, sizes
 from pipelines.errors import ParamsError
 from pipelines.params import Params
 
+ALIKE = (0.8, 1.25)
+"""Ratios of sizes that are not worth a change: the loss is flat there, and a measured speed varies as much."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -115,7 +118,7 @@ def model_lines(params: Params) -> list[str]:
         f"Tokens for each parameter: {ratio:.2g}; compute-optimal at scale are {budgets.CHINCHILLA:g} (Chinchilla).",
         f"The best use of these FLOPs: {figures.short(best_size)} parameters ({best.num_layers} layers of"
         f" {best.hidden_size}) and {figures.short(budgets.affordable(flops, best_size))} tokens, by {known.source}."
-        + ("" if best == params.model else " `moteur plan --apply size` writes that."),
+        + ("" if ALIKE[0] < size / best_size < ALIKE[1] else " `moteur plan --apply size` writes that."),
     ]
 
 

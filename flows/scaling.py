@@ -328,7 +328,7 @@ def _isoflop_chart(tried: Sequence[Tried], fit: scaling.Fit) -> str:
     series = []
     for colour, valley in enumerate(fit.valleys, 1):
         points = sorted((one.run.parameters, one.run.loss) for one in tried if one.run.flops == valley.flops)
-        name = f"{valley.flops:.1e} FLOPs"
+        name = f"{valley.flops:.2g} FLOPs".replace("e+", "e")
         low, high = points[0][0], points[-1][0]
         along = [low * (high / low) ** (step / 40) for step in range(41)]
         curve = [(size, valley.loss(size)) for size in along]
