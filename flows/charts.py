@@ -23,6 +23,8 @@ class Series:
     """Draw the points too."""
     dashed: bool = False
     """A fit or a reference beside the line of the same name: without an entry of its own in the legend."""
+    bare: bool = False
+    """Marks without the line between them."""
 
 
 WIDTH, HEIGHT = 520, 260
@@ -35,32 +37,50 @@ class _Frame:
 
     low: Point
     high: Point
+    logarithmic: str = ""
+    """Which axes are: "", "x", "y" or "xy"."""
 
     def x(self, value: float) -> float:
-        span = self.high[0] - self.low[0] or 1
-        return LEFT + (value - self.low[0]) / span * (WIDTH - LEFT - RIGHT)
+        return LEFT + self._share(value, 0, "x") * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        span = self.high[1] - self.low[1] or 1
-        return HEIGHT - BOTTOM - (value - self.low[1]) / span * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - self._share(value, 1, "y") * (HEIGHT - TOP - BOTTOM)
+
+    def _share(self, value: float, axis: int, name: str) -> float:
+        low, high = self.low[axis], self.high[axis]
+        if name in self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return (value - low) / (high - low or 1)
 
 
-def line_chart(series: Sequence[Series], x_label: str, y_label: str, mark: tuple[float, str] | None = None) -> str:
-    """Lines over two linear axes; the legend is in the chart when there is more than one line.
+def line_chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    mark: tuple[float, str] | None = None,
+    *,
+    logarithmic: str = "",
+) -> str:
+    """Lines over two axes; the legend is in the chart when there is more than one line.
 
-    `mark` is a place on the horizontal axis and what is there.
+    `mark` is a place on the horizontal axis and what is there; `logarithmic` names the axes that are: "x" or "xy".
     """
     points = [point for line in series for point in line.points]
-    ticks_x = ticks(min(x for x, _ in points), max(x for x, _ in points))
-    ticks_y = ticks(min(y for _, y in points), max(y for _, y in points))
-    frame = _Frame(low=(min(x for x, _ in points), ticks_y[0]), high=(max(x for x, _ in points), ticks_y[-1]))
+    low_x, high_x = _ends([x for x, _ in points], widened="x" in logarithmic)
+    low_y, high_y = _ends([y for _, y in points], widened="y" in logarithmic)
+    ticks_x = log_ticks(low_x, high_x) if "x" in logarithmic else ticks(low_x, high_x)
+    ticks_y = log_ticks(low_y, high_y) if "y" in logarithmic else ticks(low_y, high_y)
+    if "y" not in logarithmic:
+        low_y, high_y = ticks_y[0], ticks_y[-1]
+    frame = _Frame(low=(low_x, low_y), high=(high_x, high_y), logarithmic=logarithmic)
     inside = [tick for tick in ticks_x if frame.low[0] <= tick <= frame.high[0]]
     body = _axes(frame, inside, ticks_y, x_label, y_label)
     for line in series:
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line.points)
         dash = ";stroke-dasharray:5 4;opacity:.6" if line.dashed else ""
-        body += f'<polyline class="line" points="{path}" style="stroke:var(--c{line.colour}){dash}"/>'
-        if line.marks or len(line.points) == 1:
+        if not line.bare:
+            body += f'<polyline class="line" points="{path}" style="stroke:var(--c{line.colour}){dash}"/>'
+        if line.marks or line.bare or len(line.points) == 1:
             body += "".join(
                 f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3" style="fill:var(--c{line.colour})">'
                 f"<title>{escape(line.name)}: {x:.4g}, {y:.4g}</title></circle>"
@@ -68,7 +88,7 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, mark: tuple
             )
     if mark:
         body += _mark(frame, *mark)
-    named = [(line.name, line.colour) for line in series if not line.dashed]
+    named = list(dict.fromkeys((line.name, line.colour) for line in series if not line.dashed))
     if len(named) > 1:
         body += _legend(named)
     return _svg(WIDTH, HEIGHT, body, f"{y_label} over {x_label}")
@@ -131,6 +151,26 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
     return [round(step * number, 10) for number in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers within `low` and `high`: powers of ten, with 2 and 5 times them where there is room."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
+        found = [factor * 10.0**decade for decade in decades for factor in factors]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) <= most:
+            return found
+    return found[:: -(-len(found) // most)]
+
+
+def _ends(values: Sequence[float], *, widened: bool) -> Point:
+    """The least and the greatest value; with room on both sides on a logarithmic axis."""
+    low, high = min(values), max(values)
+    if not widened:
+        return low, high
+    room = max(high / low, 1.5) ** 0.06
+    return low / room, high * room
 
 
 def _tick_text(value: float) -> str:

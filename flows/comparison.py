@@ -95,8 +95,17 @@ def folder(name: str, *, quick: bool) -> str:
 
 def reads(root: Path, stage: str) -> list[Path]:
     """The artifacts that dvc.yaml names as deps of a stage."""
-    deps = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    deps = _stage(root, stage)["deps"]
     return [Artifact[found[1]].path for item in deps if (found := re.fullmatch(r"\$\{Artifact\.(\w+)\}", item))]
+
+
+def _stage(root: Path, name: str) -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return dict(stages[name])
+
+
+def _sections(root: Path, stage: str) -> list[str]:
+    return [str(entry).split(".")[0] for entry in _stage(root, stage)["params"]]
 
 
 def scratch(
@@ -106,6 +115,8 @@ def scratch(
     overrides: Mapping[str, Any],
     inputs: Sequence[Path],
     links: Mapping[str, Path] | None = None,
+    *,
+    stage: str | None = None,
 ) -> Scratch:
     """The scratch workspace of a method, as it was left; anew when params, overrides or inputs have changed.
 
@@ -116,6 +127,7 @@ def scratch(
         overrides: Over the workspace's params, section by section.
         inputs: What the method reads, relative to the workspace.
         links: Further places in the scratch workspace, and what of the workspace stands there.
+        stage: Only this stage of dvc.yaml works there: changes of params that it does not read do not matter.
 
     Raises:
         ArtifactError: when an input is missing.
@@ -126,7 +138,8 @@ def scratch(
             raise ArtifactError(f"{path} is missing. Run `moteur run` (or `dvc repro`) to make it.")
     base = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     values = profiles.merge(base, overrides, f"the method {method}")
-    key = {"params": values, "inputs": {name: files.sha256((root / path).resolve()) for name, path in places.items()}}
+    matter = values if stage is None else {name: values[name] for name in _sections(root, stage)}
+    key = {"params": matter, "inputs": {name: files.sha256((root / path).resolve()) for name, path in places.items()}}
     place = root / State.COMPARISONS / comparison / method.replace(" ", "_")
     if not (place / KEY).is_file() or json.loads((place / KEY).read_text(encoding="utf-8")) != key:
         shutil.rmtree(place, ignore_errors=True)

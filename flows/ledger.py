@@ -1,7 +1,7 @@
-"""The ledger of effort: one line for each time a stage ran, read back."""
+"""The ledger of effort: one line for each time a stage ran, read back; and what was planned for it before."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,12 +24,36 @@ class Entry(TypedDict):
     customisation: str
 
 
+class Planned(TypedDict):
+    """What one run of one stage was expected to cost when it began; None: not known."""
+
+    run: str
+    stage: str
+    tokens: float | None
+    flops: float | None
+    seconds: float | None
+
+
 def entries(workspace: Path = Path()) -> list[Entry]:
     """All lines of the ledger in the order of time; a torn last line is left out."""
     return list(_read(workspace / State.EFFORT))
 
 
-def _read(path: Path) -> Iterator[Entry]:
+def plan(planned: Iterable[Planned]) -> None:
+    """Keep what is planned."""
+    State.PLANNED.path.parent.mkdir(parents=True, exist_ok=True)
+    with State.PLANNED.path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in planned)
+
+
+def planned(efforts: Iterable[Entry]) -> dict[str, Planned]:
+    """Stage -> what was planned for the run in which it did this; absent where nothing was (a bare `dvc repro`)."""
+    kept: dict[tuple[str, str], Planned] = {(line["run"], line["stage"]): line for line in _read(State.PLANNED.path)}
+    every = [kept.get((entry["run"], entry["stage"])) for entry in efforts]
+    return {line["stage"]: line for line in every if line}
+
+
+def _read(path: Path) -> Iterator[Any]:
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:

@@ -263,9 +263,13 @@ def effort(pipeline: graph.Graph, efforts: Mapping[str, ledger.Entry]) -> list[d
     from pipelines.core.judging import budgets
 
     rows: list[dict[str, Any]] = []
+    planned = ledger.planned(efforts.values())
+    size = ledger.reports().get("pretraining", {}).get("num_parameters")
     for node in pipeline.nodes:
         entry = efforts.get(node.name)
-        rows.append({"stage": node.name, "entry": entry})
+        rows.append({"stage": node.name, "entry": entry, "planned": _planned_texts(planned.get(node.name))})
+        if entry and entry["flops"] and size:
+            rows[-1]["ratio"] = f"{entry['tokens'] / size:.2g}"
         if entry:
             rows[-1] |= _effort_texts(
                 entry["seconds"], entry["flops"], entry["tokens"], entry["peak_memory_mib"], budgets
@@ -281,6 +285,14 @@ def effort(pipeline: graph.Graph, efforts: Mapping[str, ledger.Entry]) -> list[d
         )
         rows.append({"stage": "all", "entry": {"customisation": "", "objective": ""}, **total})
     return rows
+
+
+def _planned_texts(planned: ledger.Planned | None) -> dict[str, str]:
+    """What was expected, for the small print; empty where nothing was."""
+    if planned is None:
+        return {}
+    writes = {"tokens": figures.short, "flops": lambda value: f"{value:.2e}", "seconds": figures.duration}
+    return {key: write(planned[key]) for key, write in writes.items() if planned.get(key)}  # type: ignore[literal-required]
 
 
 def _effort_texts(seconds: float, flops: float, tokens: float, memory: float, budgets: Any) -> dict[str, str]:

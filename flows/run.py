@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import figures, graph, ledger, report
+from flows import plan as planning
 from pipelines.params import Params
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
 
     console = Console(stderr=False, highlight=False)
     params = stage.load_params()
+    planning.refuse_unsettled(params)
     pipeline = graph.lifecycle(params)
     if not (pipeline.changes or force or start):
         console.print("Nothing to do: every stage is up to date with its code, params and inputs.")
@@ -35,6 +37,7 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
 
     plan = lifecycle.plan(pipeline, force=force, start=start)
     _announce(console, plan, root)
+    planning.record(plan.run, params, pipeline, plan.due)
     try:
         lifecycle.run(plan, lambda text: console.print(text, markup=False, soft_wrap=True))
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -69,26 +72,28 @@ def _close(console: Console, params: Params, pipeline: graph.Graph, ran: dict[st
 
 
 def table(pipeline: graph.Graph, ran: dict[str, ledger.Entry] | None) -> Table:
-    """Stage, time, peak memory, what it made; stages that are not in `ran` are unchanged."""
+    """Stage, time used and planned, peak memory, what it made; stages that are not in `ran` are unchanged."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("stage")
     shown.add_column("time", justify="right")
+    shown.add_column("planned", justify="right")
     shown.add_column("memory", justify="right")
     shown.add_column("made", overflow="fold")
-    reports, before = ledger.reports(), ledger.last_finished()
+    reports, before, planned = ledger.reports(), ledger.last_finished(), ledger.planned((ran or {}).values())
     for node in pipeline.nodes:
         entry = (ran or {}).get(node.name)
-        memory = entry or before.get(node.name)
+        memory, expected = entry or before.get(node.name), planned.get(node.name)
         shown.add_row(
             node.name,
             figures.duration(entry["seconds"]) if entry else "unchanged",
+            figures.duration(expected["seconds"]) if expected and expected["seconds"] else "",
             f"{memory['peak_memory_mib']:,.0f} MiB" if memory else "",
             figures.sentence(node.name, reports.get(node.name, {})),
         )
     if ran:
         total = sum(entry["seconds"] for entry in ran.values())
         peak = max(entry["peak_memory_mib"] for entry in ran.values())
-        shown.add_row("all", figures.duration(total), f"{peak:,.0f} MiB", "", style="bold")
+        shown.add_row("all", figures.duration(total), "", f"{peak:,.0f} MiB", "", style="bold")
     return shown
 
 

@@ -19,6 +19,8 @@ from pipelines.adapters import files, git, lineage
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import ParamsError, ResourceError
 
+MADE = "# Made by `moteur run --profile`"
+"""How a params.yaml begins that the next run with its profile writes again."""
 NEVER = {".git", ".venv", ".moteur", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 
 
@@ -175,7 +177,7 @@ def _unignored(checkout: Path) -> Iterator[str]:
 
 
 def _write_params(path: Path, values: Mapping[str, Any]) -> None:
-    text = "# Made by `moteur run --profile`: the checkout's params.yaml with the profile's overrides.\n"
+    text = f"{MADE}: the checkout's params.yaml with the profile's overrides.\n"
     text += yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=120)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,8 @@ class State(StrEnum):
     CHECKPOINTS = ".moteur/checkpoints"
     TRACKING = ".moteur/tracking"
     EFFORT = ".moteur/effort.jsonl"
+    PLANNED = ".moteur/planned.jsonl"
+    SPEED = ".moteur/speed.json"
     MLFLOW_DATABASE = ".moteur/mlflow.db"
     MLFLOW_ARTIFACTS = ".moteur/mlartifacts"
     PROMOTION = ".moteur/promotion"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipelines import budget as budgets
 from pipelines.artifacts import Artifact
 from pipelines.errors import ParamsError
 
@@ -209,7 +210,11 @@ class Pretraining(Section):
     batch_size: Positive
     """Sequences a step."""
     max_tokens: Positive
-    """Training ends after this many tokens."""
+    """Training ends after this many tokens, where `budget` is null."""
+    budget: str | None
+    """Instead of `max_tokens`: "20 tokens/parameter" (of the model as it is), "1e15 FLOPs" (6 for each parameter and
+    token), or a time: "10 minutes". A time is counted at a speed that stands beside it, "10 minutes at 125 GFLOP/s",
+    so that it means the same in every run: `moteur plan --apply tokens` measures this machine's and writes it."""
     optimizer: Literal["adamw", "muon"]
     """muon: matrices by Muon, the rest by AdamW; reaches a given loss in fewer tokens."""
     learning_rate: Rate
@@ -234,6 +239,13 @@ class Pretraining(Section):
     """Validations without improvement until training stops early."""
     checkpoint_every: Positive
     """Steps between checkpoints."""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _is_a_budget(cls, value: object) -> object:
+        if value is not None:
+            budgets.parse(value)
+        return value
 
 
 class Lora(Section):

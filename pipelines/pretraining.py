@@ -12,6 +12,7 @@ from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tokens import Tokens, TokenStore
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
+from pipelines.core.judging import budgets
 from pipelines.core.judging.likelihood import Likelihood, likelihood
 from pipelines.core.learning import attention, base_models, denoising, optimizers, training
 from pipelines.core.learning.batches import Packed
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PETAFLOP_S_DAY = 8.64e19
 VALIDATION_BATCH_TOKENS = 16_384
 LEARNT = {
     "causal": "next-token cross-entropy",
@@ -141,7 +141,13 @@ class _Trainer:
         self.test = _held_out(self.tokens, "test")
         self.model = _model(params, self.tokenizer, self.tokens, self.device)
         self.optimizer = optimizers.build(settings.optimizer, self.model, weight_decay=settings.weight_decay)
-        self.steps = max(1, settings.max_tokens // (settings.batch_size * settings.context))
+        tokens = budgets.pretraining_tokens(
+            settings.budget,
+            max_tokens=settings.max_tokens,
+            parameters=int(self.model.num_parameters()),
+            step_tokens=self._step_tokens,
+        )
+        self.steps = max(1, tokens // self._step_tokens)
         self.run = _Run(patience=training.Patience(limit=settings.patience))
         self.corrupt: denoising.Corrupt | None = None
         if settings.objective != "causal":
@@ -301,13 +307,13 @@ class _Trainer:
     def _cost(self) -> dict[str, Any]:
         parameters = self.model.num_parameters()
         seen = self.run.step * self._step_tokens
-        flops = 6.0 * parameters * seen
+        flops = budgets.training_flops(parameters, seen)
         return {
             "num_parameters": parameters,
             "num_tokens": seen,
             "num_epochs": seen / len(self.packed.row),
             "training_flops": flops,
-            "petaflop_s_days": flops / PETAFLOP_S_DAY,
+            "petaflop_s_days": budgets.petaflop_s_days(flops),
             "tokens_per_parameter": seen / parameters,
             "num_steps": self.run.step,
             "best_step": self.run.patience.best_step,

@@ -210,6 +210,18 @@ def test_requests_cannot_be_accepted_when_the_log_keeps_no_text() -> None:
     assert params.parse(changed(retraining__accept_requests=True, serving__log__text=True)).retraining.accept_requests
 
 
+@pytest.mark.parametrize("value", ["ten minutes", 600, 1e15, True, "20"])
+def test_a_budget_that_cannot_be_read_is_named_with_the_forms_that_can(value: object) -> None:
+    said = fault(pretraining__budget=value)
+    assert f"pretraining.budget is {value!r}, which is no budget: write null, " in said
+    assert '"10 minutes", "1e15 FLOPs" or "20 tokens/parameter"' in said
+
+
+def test_a_budget_keeps_the_words_in_which_it_is_written() -> None:
+    assert params.parse(changed(pretraining__budget="10 minutes")).pretraining.budget == "10 minutes"
+    assert params.parse(VALUES).pretraining.budget is None
+
+
 ENDPOINT = {"base_url": "http://127.0.0.1:8000/v1", "model": "judge"}
 
 

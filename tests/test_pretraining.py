@@ -178,6 +178,26 @@ def test_more_training_than_text_goes_over_it_again(workspace):
     assert report.num_epochs > 2
 
 
+def test_a_budget_says_how_many_tokens_the_model_sees(workspace):
+    parameters = run(max_tokens=256).num_parameters
+    by_ratio = run(budget="0.05 tokens/parameter")
+    assert by_ratio.num_tokens == int(0.05 * parameters) // 256 * 256 > 256
+    assert by_ratio.tokens_per_parameter <= 0.05
+    same = [outputs()["model.safetensors"]]
+    flops = 6 * parameters * (by_ratio.num_tokens + 10)
+    for budget in (f"{flops:.9g} FLOPs", f"{flops / 1e6:.9g} seconds at 1 MFLOP/s"):
+        assert run(budget=budget).num_tokens == by_ratio.num_tokens
+        same.append(outputs()["model.safetensors"])
+    assert len(set(same)) == 1
+
+
+def test_a_budget_that_is_not_settled_or_too_small_is_told_before_training(workspace):
+    with pytest.raises(ParamsError, match="`moteur plan --apply tokens` measures"):
+        run(budget="10 minutes")
+    with pytest.raises(ParamsError, match=r"one step takes 256 \(pretraining"):
+        run(budget="1e3 FLOPs")
+
+
 def test_less_text_than_a_batch_is_told_with_the_keys_to_lower(workspace):
     with pytest.raises(
         DataError, match=r"fewer than the 32,800 .* lower pretraining\.batch_size or pretraining\.contex"

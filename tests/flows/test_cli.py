@@ -15,6 +15,7 @@ from tests.flows.examples import ROOT
 COMMANDS = [
     "run",
     "plan",
+    "scaling",
     "status",
     "report",
     "diagnose",

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import charts, figures, graph, plan, report, run, status
+from flows import charts, figures, graph, ledger, report, run, status
 from flows.charts import Series
-from pipelines import stage
 from tests.flows import examples
 
 SECTIONS = ["graph", "curves", "tasks", "reward", "alignment", "compression", "samples", "effort"]
@@ -229,22 +228,17 @@ def test_status_says_why_a_stage_is_out_of_date(workspace: Path) -> None:
     assert status.last_runs()[0][:3] == ("run-20260131-142503", "finished", 11)
 
 
-def test_a_plan_takes_times_from_the_last_run_scaled_by_the_work(workspace: Path) -> None:
+def test_effort_shows_what_was_planned_beside_what_was_used(workspace: Path) -> None:
     examples.fill(workspace)
-    params = stage.load_params()
-    before = {name: examples.entry(name, seconds) for name, seconds in examples.SECONDS.items()}
-    before["pretraining"]["flops"] = 6.0 * plan.parameters(params) * params.pretraining.max_tokens / 2
-    costs = {cost.stage: cost for cost in plan.estimate(params, graph.load(), before)}  # type: ignore[arg-type]
-    assert costs["pretraining"].seconds == pytest.approx(2 * 201.3)
-    assert costs["ppo"].seconds == 71.9
-
-
-def test_a_plan_without_a_past_measures_the_machine(workspace: Path) -> None:
-    params = stage.load_params()
-    costs = {cost.stage: cost for cost in plan.estimate(params, graph.load(), {})}
-    assert costs["pretraining"].seconds is not None
-    assert costs["pretraining"].seconds > 0
-    assert costs["finetuning"].seconds is None
+    used = ledger.last_finished()["pretraining"]
+    ledger.plan([{"run": used["run"], "stage": "pretraining", "tokens": 4e6, "flops": None, "seconds": 125.0}])
+    rows = {row["stage"]: row for row in report.effort(graph.load(), ledger.last_finished())}
+    assert rows["pretraining"]["planned"] == {"tokens": "4M", "seconds": "2 min 05 s"}
+    assert rows["pretraining"]["ratio"] == f"{used['tokens'] / 871_296:.2g}"
+    assert rows["ppo"]["planned"] == {}
+    page = report.write().read_text(encoding="utf-8")
+    assert "<small>(2 min 05 s)</small>" in page
+    assert page.count("<small>(") == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from pipelines import budget as written
+from pipelines.errors import ParamsError
+
 PETAFLOP_S_DAY = 8.64e19
 """FLOPs of one petaflop per second kept up for a day."""
 CHINCHILLA = 20.0
@@ -9,15 +12,22 @@ CHINCHILLA = 20.0
 
 
 def llama_parameters(
-    *, vocab_size: int, hidden_size: int, num_layers: int, intermediate_size: int, tie_embeddings: bool
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    num_layers: int,
+    intermediate_size: int,
+    tie_embeddings: bool,
+    attention_bias: bool,
 ) -> int:
-    """Parameters of a Llama with full multi-head attention and no biases.
+    """Parameters of a Llama with full multi-head attention.
 
-    An embedding (and an output matrix of its size when they are not tied); in each layer four attention matrices, three
-    of the gated feed-forward and two norms; a last norm.
+    An embedding (and an output matrix of its size when they are not tied); in each layer four attention matrices, with
+    biases or without, three of the gated feed-forward and two norms; a last norm.
     """
     embeddings = vocab_size * hidden_size * (1 if tie_embeddings else 2)
-    layer = 4 * hidden_size**2 + 3 * hidden_size * intermediate_size + 2 * hidden_size
+    biases = 4 * hidden_size if attention_bias else 0
+    layer = 4 * hidden_size**2 + biases + 3 * hidden_size * intermediate_size + 2 * hidden_size
     return embeddings + num_layers * layer + hidden_size
 
 
@@ -83,7 +93,38 @@ def seconds(flops: float, flops_per_second: float) -> float:
     return flops / flops_per_second
 
 
-SMALL_MODEL_UTILISATION = 0.17
-"""Share of the speed of a large bfloat16 matrix product that training a model of some million parameters on a CPU
-reached: 128 and 183 of 740 to 860 GFLOP/s at 0.83 and 3.05 million parameters; optimiser, attention and small matrices
-take the rest. Used only until this machine has trained once."""
+def affordable(flops: float, parameters: float) -> float:
+    """Tokens that so many FLOPs train a model of this size on: `training_flops` turned round."""
+    return flops / (6.0 * parameters)
+
+
+def pretraining_tokens(budget: str | None, *, max_tokens: int, parameters: int, step_tokens: int) -> int:
+    """Tokens that pretraining may see: `max_tokens`, or what the budget pays for of a model of this size.
+
+    Args:
+        budget: `pretraining.budget` as it is written; None: there is none.
+        max_tokens: `pretraining.max_tokens`.
+        parameters: Of the model, embeddings included.
+        step_tokens: Tokens of one step.
+
+    Raises:
+        ParamsError: for a time without a speed, and for a budget that does not pay for one step.
+    """
+    if budget is None:
+        return max_tokens
+    meant = written.parse(budget)
+    if not meant.is_settled:
+        raise ParamsError(
+            f"pretraining.budget is {budget!r}, and how much that is depends on the speed of the machine: `moteur plan"
+            " --apply tokens` measures this one's and writes it beside the time; or write it yourself, for instance"
+            f' "{written.at_speed(budget, 1e11)}"'
+        )
+    ratio = meant.tokens_per_parameter
+    tokens = ratio * parameters if ratio else affordable(meant.compute or 0.0, parameters)
+    if tokens < step_tokens:
+        raise ParamsError(
+            f"pretraining.budget is {budget!r}, which pays for {tokens:,.0f} tokens of a model of {parameters:,}"
+            f" parameters, but one step takes {step_tokens:,} (pretraining.batch_size x pretraining.context): raise the"
+            f" budget at least {1.005 * step_tokens / tokens:,.4g} times, or lower one of these, in params.yaml"
+        )
+    return int(tokens)

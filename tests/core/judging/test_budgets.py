@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core.judging import budgets
+from pipelines.errors import ParamsError
 
 
 def test_the_parameters_of_a_llama_are_those_that_transformers_counts() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    for tied in (True, False):
+    for tied, biased in ((True, False), (False, True)):
         config = LlamaConfig(
             vocab_size=300,
             hidden_size=32,
@@ -19,10 +20,16 @@ def test_the_parameters_of_a_llama_are_those_that_transformers_counts() -> None:
             num_key_value_heads=4,
             intermediate_size=88,
             tie_word_embeddings=tied,
+            attention_bias=biased,
         )
         counted = LlamaForCausalLM(config).num_parameters()
         assert counted == budgets.llama_parameters(
-            vocab_size=300, hidden_size=32, num_layers=2, intermediate_size=88, tie_embeddings=tied
+            vocab_size=300,
+            hidden_size=32,
+            num_layers=2,
+            intermediate_size=88,
+            tie_embeddings=tied,
+            attention_bias=biased,
         )
 
 
@@ -44,3 +51,48 @@ def test_more_of_anything_needs_more_disk(parameters: int, tokens: int, candidat
     assert one.total == one.weights + one.checkpoints + one.data
     assert more.weights > one.weights
     assert more.data > one.data
+
+
+def tokens(budget: str | None, parameters: int = 1000) -> int:
+    return budgets.pretraining_tokens(budget, max_tokens=77, parameters=parameters, step_tokens=64)
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (None, 77),
+        ("20 tokens/parameter", 20_000),
+        ("1.2e8 FLOPs", 20_000),
+        ("2 minutes at 0.001 GFLOP/s", 20_000),
+    ],
+)
+def test_a_budget_pays_for_tokens_of_the_model_as_it_is(budget: str | None, expected: int) -> None:
+    assert tokens(budget) == expected
+
+
+@given(st.floats(1e9, 1e18), st.integers(1000, 10**7))
+def test_what_a_compute_pays_for_costs_no_more_than_it(flops: float, parameters: int) -> None:
+    text = f"{flops:.6g} FLOPs"
+    if budgets.affordable(float(f"{flops:.6g}"), parameters) < 64:
+        with pytest.raises(ParamsError, match="pays for"):
+            tokens(text, parameters)
+    else:
+        seen = tokens(text, parameters)
+        spent = budgets.training_flops(parameters, seen)
+        assert spent <= float(f"{flops:.6g}") * (1 + 1e-12) < budgets.training_flops(parameters, seen + 1) * (1 + 1e-9)
+
+
+def test_a_time_without_a_speed_is_refused_with_the_command_that_measures_it() -> None:
+    with pytest.raises(ParamsError, match=r'"10 minutes at 100 GFLOP/s"') as caught:
+        tokens("10 minutes")
+    assert "`moteur plan --apply tokens` measures" in str(caught.value)
+
+
+@pytest.mark.parametrize("unit", ["FLOPs", "seconds at 1 kFLOP/s", "tokens/parameter"])
+def test_a_budget_too_small_for_one_step_is_refused_and_what_is_advised_suffices(unit: str) -> None:
+    with pytest.raises(
+        ParamsError, match=r"one step takes 64 \(pretraining\.batch_size x pretraining\.context\)"
+    ) as caught:
+        tokens(f"0.05 {unit}")
+    times = float(str(caught.value).split("at least ")[1].split(" times")[0].replace(",", ""))
+    assert tokens(f"{0.05 * times:.9g} {unit}") >= 64
