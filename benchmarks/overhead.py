@@ -97,25 +97,26 @@ def main() -> None:
 
 
 def _sides(folder: Path) -> list[runs.Side]:
+    """In an order in which MLflow gets what `dvc repro` has just left for it."""
     shutil.rmtree(folder, ignore_errors=True)
-    dvc_one, dvc_many = (_chain(folder / f"dvc-{count}", count) for count in (1, MANY))
-    moteur_one, moteur_many = (_chain(folder / f"moteur-{count}", count) for count in (1, MANY))
+    one, many = (_chain(folder / str(count), count) for count in (1, MANY))
     python = sys.executable
-    repro = [python, "-m", "dvc", "repro", "--quiet", "--force"]
-    moteur = [python, "-m", "flows.cli", "run", "--force"]
+    repro, moteur = [python, "-m", "dvc", "repro", "--quiet"], [python, "-m", "flows.cli", "run"]
     return [
         runs.Side(name=PYTHON, command=[python, "-c", "pass"]),
         runs.Side(name=FRAME, command=[python, "-c", NOTHING.partition("@")[0]]),
-        runs.Side(name=STAGE, command=[python, f"{STAGES[0]}.py"], folder=dvc_one),
-        runs.Side(name=f"{REPRO}, 1 stage", command=repro, folder=dvc_one),
-        runs.Side(name=f"{REPRO}, {MANY} stages", command=repro, folder=dvc_many),
-        runs.Side(name=f"{RUN}, 1 stage", command=moteur, folder=moteur_one),
-        runs.Side(name=f"{RUN}, {MANY} stages", command=moteur, folder=moteur_many),
-        runs.Side(name=f"{SINK}, 1 stage", command=_SINK, folder=dvc_one),
-        runs.Side(name=f"{SINK}, {MANY} stages", command=_SINK, folder=dvc_many),
-        runs.Side(name="dvc repro, nothing to do", command=repro[:-1], folder=dvc_many),
-        runs.Side(name="moteur run, nothing to do", command=moteur[:-1], folder=moteur_many),
+        runs.Side(name=STAGE, command=[python, f"{STAGES[0]}.py"], folder=one),
+        *_both(RUN, [*moteur, "--force"], one, many),
+        *_both(REPRO, [*repro, "--force"], one, many),
+        *_both(SINK, _SINK, one, many),
+        runs.Side(name=f"{REPRO}, nothing to do", command=repro, folder=many),
+        runs.Side(name=f"{RUN}, nothing to do", command=moteur, folder=many),
     ]
+
+
+def _both(name: str, command: list[str], one: Path, many: Path) -> Iterator[runs.Side]:
+    yield runs.Side(name=f"{name}, 1 stage", command=command, folder=one)
+    yield runs.Side(name=f"{name}, {MANY} stages", command=command, folder=many)
 
 
 _SINK = [sys.executable, "-m", "pipelines.adapters.mlflow_sink"]
