@@ -80,7 +80,11 @@ def main() -> None:
             title="What one stage and one run cost",
             runs=costs(turns),
             figure="per_stage",
-            columns={"per_stage": "seconds a stage", "per_run": "seconds a run besides"},
+            columns={
+                "per_stage": "seconds a stage",
+                "cpu_per_stage": "of a core",
+                "per_run": "seconds a run besides",
+            },
         ),
     ]
     if settings.imports:
@@ -153,9 +157,10 @@ def costs(turns: runs.Runs) -> runs.Runs:
     """Seconds a stage and, besides, a run: for every way by the difference between many stages and one."""
     found = runs.Runs()
     for way in (REPRO, RUN, SINK):
-        pairs = zip(turns[f"{way}, 1 stage"], turns[f"{way}, {MANY} stages"], strict=True)
-        each = [((many["wall_seconds"] - one["wall_seconds"]) / (MANY - 1), one["wall_seconds"]) for one, many in pairs]
-        found[way] = [{"per_stage": stage, "per_run": whole - stage} for stage, whole in each]
+        for one, many in zip(turns[f"{way}, 1 stage"], turns[f"{way}, {MANY} stages"], strict=True):
+            stage, cpu = ((many[name] - one[name]) / (MANY - 1) for name in ("wall_seconds", "cpu_seconds"))
+            row = {"per_stage": stage, "cpu_per_stage": cpu, "per_run": one["wall_seconds"] - stage}
+            found.setdefault(way, []).append(row)
     return found
 
 

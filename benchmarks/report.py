@@ -61,7 +61,6 @@ def main() -> None:
 
 def _ran(name: str, data: Path | None) -> bool:
     """Run one benchmark; true when it ended well, or lacks what it needs."""
-    options: list[object] = []
     lacking = {
         "tinystories": data is None,
         "ppo": not (Path("models/sft").exists() and Path("models/reward").exists()),
@@ -70,12 +69,9 @@ def _ran(name: str, data: Path | None) -> bool:
     if lacking.get(name):
         print(f"{name} is left out: it needs {NEEDS[name]}", file=sys.stderr)
         return True
-    if name == "tinystories":
-        options = ["--data", data]
-    if name == "serving":
-        options = ["--write"]
+    options = {"tinystories": ["--data", data], "serving": ["--write"], "overhead": ["--imports"]}
     print(f"== {name}", file=sys.stderr, flush=True)
-    return subprocess.run(runs.ours(name, *options), check=False).returncode == 0  # noqa: S603  our own
+    return subprocess.run(runs.ours(name, *options.get(name, [])), check=False).returncode == 0  # noqa: S603  our own
 
 
 def results(folder: Path) -> dict[str, Any]:

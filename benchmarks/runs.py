@@ -110,12 +110,14 @@ def _peak(pid: int) -> Iterator[list[int]]:
     found, over = [0], threading.Event()
 
     def look() -> None:
-        while not over.wait(WATCH_SECONDS):
+        while True:
             with suppress(psutil.Error):
                 process = psutil.Process(pid)
                 family = [process, *process.children(recursive=True)]
                 found.append(sum(_resident(one.pid, "VmRSS") for one in family))
                 found.append(max(_resident(one.pid, "VmHWM") for one in family))
+            if over.wait(WATCH_SECONDS):
+                return
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -38,6 +38,9 @@ def test_a_stage_costs_what_more_stages_take_longer() -> None:
     seconds |= {
         f"{way}, {many} stages": 5.0 + 2.0 * (many - 1) for way in (overhead.REPRO, overhead.RUN, overhead.SINK)
     }
-    turns: runs.Runs = {name: [{"wall_seconds": value}] for name, value in {**seconds, overhead.FRAME: 0.5}.items()}
-    assert overhead.costs(turns)[overhead.RUN] == [{"per_stage": 2.0, "per_run": 3.0}]
+    turns: runs.Runs = {
+        name: [{"wall_seconds": value, "cpu_seconds": value / 2}]
+        for name, value in {**seconds, overhead.FRAME: 0.5}.items()
+    }
+    assert overhead.costs(turns)[overhead.RUN] == [{"per_stage": 2.0, "cpu_per_stage": 1.0, "per_run": 3.0}]
     assert overhead.beyond_imports(turns) == {overhead.REPRO: 1.5, overhead.RUN: 1.5}
