@@ -51,8 +51,8 @@ if __name__ == "__main__":
 PYTHON, FRAME, STAGE = "python, nothing else", "python and the imports of a stage's frame", "one stage, by itself"
 REPRO, RUN = "dvc repro", "moteur run"
 SINK = "MLflow, written beside the run"
-NOTABLE_SECONDS = 0.05
-"""Libraries whose imports take less are not named."""
+SHOWN = 10
+"""Libraries that have a column: those whose imports take the longest in all stages together."""
 LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| ( *)(\S+)")
 
 
@@ -180,24 +180,28 @@ def _finished_workspace() -> Path:
 def _imports(folder: Path) -> tuple[runs.Comparison, list[str]]:
     """Seconds of the imports of each stage, by library, and which library brings which along."""
     rows: dict[str, dict[str, float]] = {}
-    bringers: dict[str, str] = {}
+    bringers: dict[str, set[str]] = defaultdict(set)
     for name in STAGES:
         print(f"imports of {name}", file=sys.stderr)
         command = [sys.executable, "-X", "importtime", "-m", f"pipelines.{name}"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603  our own
         found = list(imports(done.stderr.splitlines()))
         rows[name] = by_library(found)
-        for one in found:
-            bringers.setdefault(one.library, one.by)
+        for library, by in {one.library: one.by for one in found}.items():  # of its first module, which comes last
+            bringers[library].add(by)
     heaviest = sum((Counter(row) for row in rows.values()), Counter[str]())
-    shown = [library for library, seconds in heaviest.most_common() if seconds >= NOTABLE_SECONDS * len(STAGES)]
+    shown = [library for library, _ in heaviest.most_common(SHOWN)]
     table = runs.Comparison(
         title="Seconds of imports in each stage of a small lifecycle, by library",
         runs={name: [{"all": sum(row.values()), **row}] for name, row in rows.items()},
         figure="all",
         columns={"all": "all", **{library: library for library in shown}},
     )
-    brought = [f"{library} by {bringers[library]}" for library in shown if bringers[library] not in ("", OURS)]
+    brought = [
+        f"{library} by {' and '.join(sorted(bringers[library]))}"
+        for library in shown
+        if not bringers[library] & {"", OURS}
+    ]
     return table, [f"Not asked for by our code, but brought along: {', '.join(brought)}."] if brought else []
 
 
@@ -217,10 +221,9 @@ class Import:
 
 
 def imports(lines: Iterable[str]) -> Iterator[Import]:
-    """The libraries in what `python -X importtime` writes, in which a module stands after those that it imports.
+    """The modules in what `python -X importtime` writes, where a module stands after those that it imports; last first.
 
-    The standard library is left out; time within a library that nobody imported by a statement at the top of a module
-    counts for it, too.
+    The standard library is left out.
     """
     above: list[tuple[int, str]] = []
     for found in filter(None, map(LINE.match, reversed(list(lines)))):
