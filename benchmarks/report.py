@@ -69,7 +69,11 @@ def _ran(name: str, data: Path | None) -> bool:
     if lacking.get(name):
         print(f"{name} is left out: it needs {NEEDS[name]}", file=sys.stderr)
         return True
-    options = {"tinystories": ["--data", data], "serving": ["--write"], "overhead": ["--imports"]}
+    options: dict[str, list[object]] = {
+        "tinystories": ["--data", data],
+        "serving": ["--write"],
+        "overhead": ["--imports"],
+    }
     print(f"== {name}", file=sys.stderr, flush=True)
     return subprocess.run(runs.ours(name, *options.get(name, [])), check=False).returncode == 0  # noqa: S603  our own
 
