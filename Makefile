@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.made-from-lock
 
-.PHONY: setup run loop check test help
+.PHONY: setup run loop check test bench help
 
 help:
 	@echo "make setup   .venv from requirements.lock"
@@ -10,6 +10,7 @@ help:
 	@echo "make loop    drift, retraining, gate, swap, refusal, rollback, by itself (about 12 minutes)"
 	@echo "make check   format, lint, types, import rules, contracts"
 	@echo "make test    all tests"
+	@echo "make bench   speed and memory beside peers, into docs/performance.md (hours); BENCH=generation: one of them"
 
 setup: $(STAMP)
 
@@ -32,6 +33,11 @@ run: setup
 
 loop: setup
 	$(BIN)/python -m benchmarks.loop
+
+BENCH ?= all
+
+bench: setup
+	$(BIN)/python -m benchmarks.report $(BENCH) $(if $(DATA),--data $(DATA))
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -17,24 +17,21 @@ For trl the prompts are counted as if it had taken them in order, which over an 
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
-import venv
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import runs
 from pipelines import stage
 from pipelines.adapters import device, models, prompts
-from pipelines.artifacts import Artifact, State
+from pipelines.artifacts import Artifact
 
 TRL = "1.12.0"
-RESULTS = Path(__file__).parent / "results" / "ppo.json"
 PEER = Path(__file__).parent / "trl_ppo.py"
+OURS = "Moteur"
 
 Job = dict[str, Any]
 
@@ -49,44 +46,40 @@ def main() -> None:
     if settings.ours:
         print(json.dumps(_ours(json.loads(settings.ours.read_text(encoding="utf-8")))))
         return
-    peer = _peer_python(State.ROOT.path / "benchmarks" / f"trl-{TRL}")
-    rows: dict[str, list[dict[str, float]]] = {}
+    machine = runs.machine(stage.load_params().threads)
+    peer = str(runs.peer_python(f"trl-{TRL}", f"trl=={TRL}", beside_ours=True))
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
-        sides = {
-            "Moteur": [sys.executable, "-m", "benchmarks.ppo", "--ours", str(job)],
-            f"trl {TRL}, as it comes": [str(peer), str(PEER), str(job), "--checkpointing"],
-            f"trl {TRL}, no checkpointing": [str(peer), str(PEER), str(job)],
-        }
         job.write_text(json.dumps(_job(settings.iterations)), encoding="utf-8")
-        for _ in range(settings.repeats):
-            for name, command in sides.items():
-                rows.setdefault(name, []).append(_run(command))
-    table = {name: {key: median(run[key] for run in runs) for key in runs[0]} for name, runs in rows.items()}
-    best = max(row["tokens_per_second"] for name, row in table.items() if name != "Moteur")
-    print(f"{'':30} {'s/iteration':>11} {'tokens/s':>9} {'lowest':>7} {'highest':>7} {'mean length':>11}")
-    for name, row in table.items():
-        speeds = [run["tokens_per_second"] for run in rows[name]]
-        print(
-            f"{name:30} {row['seconds']:11.2f} {row['tokens_per_second']:9,.0f} {min(speeds):7,.0f}"
-            f" {max(speeds):7,.0f} {row['length']:11.1f}"
-        )
-    ratio = table["Moteur"]["tokens_per_second"] / best
-    print(f"Moteur does {ratio:.2f} times the tokens per second of the faster trl.")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"runs": rows, "ratio": ratio}, indent=2) + "\n", encoding="utf-8")
-
-
-def _peer_python(folder: Path) -> Path:
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        (site,) = folder.glob("lib/python*/site-packages")
-        ours = next(path for path in sys.path if path.endswith("site-packages"))
-        (site / "ours.pth").write_text(f"{ours}\n", encoding="utf-8")
-        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", f"trl=={TRL}"]
-        subprocess.run(install, check=True)  # noqa: S603  a fixed package into an environment of its own
-    return python
+        commands = {
+            OURS: runs.ours("ppo", "--ours", job),
+            f"trl {TRL}, as it comes": [peer, str(PEER), str(job), "--checkpointing"],
+            f"trl {TRL}, no checkpointing": [peer, str(PEER), str(job)],
+        }
+        quiet = {"TQDM_DISABLE": "1"}
+        sides = [runs.Side(name=name, command=command, environment=quiet) for name, command in commands.items()]
+        turns = runs.alternate(sides, settings.repeats, _run)
+    best = min(median(runs.ratios(turns, OURS, name, "tokens_per_second")) for name in turns if name != OURS)
+    runs.write(
+        "ppo",
+        how=f"Rollout and update on the models of this workspace, {settings.iterations} iterations a run of which the"
+        f" first is left out; {settings.repeats} runs of each side in turn.",
+        machine=machine,
+        comparisons=[
+            runs.Comparison(
+                title="PPO",
+                runs=turns,
+                figure="tokens_per_second",
+                columns={
+                    "tokens_per_second": "tokens/s",
+                    "seconds": "seconds an iteration",
+                    "length": "tokens of prompt and response",
+                },
+                ours=OURS,
+            )
+        ],
+        aims=[runs.Aim(what="times the faster trl", found=best, at_least=3)],
+    )
 
 
 def _job(iterations: int) -> Job:
@@ -111,17 +104,15 @@ def _job(iterations: int) -> Job:
     }
 
 
-def _run(command: list[str]) -> dict[str, float]:
-    environment = {**os.environ, "TQDM_DISABLE": "1"}
-    done = subprocess.run(  # noqa: S603  one of the two sides
-        command, check=True, capture_output=True, text=True, env=environment
-    )
-    times: Mapping[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+def _run(side: runs.Side) -> runs.Figures:
+    said, cost = runs.measured(side)
+    times: dict[str, list[float]] = json.loads(said.splitlines()[-1])
     seconds, tokens, responses = (times[key][1:] for key in ("seconds", "tokens", "responses"))
     return {
         "seconds": median(seconds),
         "tokens_per_second": sum(tokens) / sum(seconds),
         "length": sum(tokens) / sum(responses),
+        **cost,
     }
 
 

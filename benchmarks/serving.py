@@ -13,7 +13,6 @@ import http.client
 import itertools
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
@@ -25,11 +24,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
+from benchmarks import runs
+
 CLIENTS = (1, 4, 16)
 FLOOD = 400
 """Five times what may run and wait."""
@@ -89,9 +88,9 @@ def server(folder: Path, token: str) -> Iterator[int]:
     """The port of a server of `folder`, warmed up."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        shutil.copy(ROOT / "params.yaml", root)
+        shutil.copy(runs.ROOT / "params.yaml", root)
         command = [sys.executable, "-m", "serving", "--model", str(folder), "--port", "0"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MOTEUR_TOKEN": token}
+        environment = {**os.environ, "PYTHONPATH": str(runs.ROOT), "MOTEUR_TOKEN": token}
         with (root / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=root, env=environment, stderr=log)  # noqa: S603  our own
         try:
@@ -192,6 +191,35 @@ def table(rows: list[Row]) -> str:
     return "\n".join([head, *lines])
 
 
+def _comparison(rows: list[Row]) -> runs.Comparison:
+    figures = {
+        one.way: [
+            {
+                "tokens_per_second": one.tokens_per_second,
+                "times_generate": one.times_generate,
+                "p50_ms": 1000 * one.p50_seconds,
+                "p99_ms": 1000 * one.p99_seconds,
+            }
+        ]
+        for one in rows
+    }
+    columns = {
+        "tokens_per_second": "tokens/s",
+        "times_generate": "x generate",
+        "p50_ms": "p50, ms",
+        "p99_ms": "p99, ms",
+    }
+    return runs.Comparison(title="By clients at once", runs=figures, figure="tokens_per_second", columns=columns)
+
+
+def _note(flooded: dict[str, float], *, same: bool) -> str:
+    return (
+        f"Of {FLOOD} requests at once {flooded['answered']} were answered, the slowest in 100 within"
+        f" {flooded['p99_seconds'] * 1000:,.0f} ms, and {flooded['told_to_come_again']} told to come again later."
+        f" Greedy answers {'are' if same else 'ARE NOT'} those of generate."
+    )
+
+
 def main() -> None:
     """Measure, print, and perhaps keep."""
     parser = argparse.ArgumentParser(description="Tokens per second of the server beside one-at-a-time generate.")
@@ -201,7 +229,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     asked = prompts(options.requests)
-    cores = len(os.sched_getaffinity(0))
+    cores, machine = runs.cores(), runs.machine()
     texts, counts, seconds = generate(options.model, asked, options.max_tokens, cores)
     rows = [row("generate, one at a time", sum(counts), sum(seconds), seconds, None)]
     token = secrets.token_urlsafe(32)
@@ -221,17 +249,14 @@ def main() -> None:
     )
     print(f"greedy answers are {'' if same else 'NOT '}those of generate")
     if options.write:
-        figures = {
-            "requests": options.requests,
-            "max_tokens": options.max_tokens,
-            "cores": cores,
-            "machine": platform.machine(),
-            "same_answers_as_generate": same,
-            "flood": flooded,
-            "rows": [asdict(one) for one in rows],
-        }
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        runs.write(
+            "serving",
+            how=f"{options.requests} requests of at most {options.max_tokens} tokens to a release, in float32; clients"
+            " and server share the cores. One run of each.",
+            machine=machine,
+            comparisons=[_comparison(rows)],
+            notes=[_note(flooded, same=same)],
+        )
     sys.exit(0 if same else 1)
 
 

@@ -11,27 +11,23 @@ with the time. Held-out text is read in windows of 256, every token predicted on
 
 import argparse
 import gzip
-import json
 import math
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
 
-from benchmarks import gpt2_style
+from benchmarks import gpt2_style, learner, runs
 from flows import profiles
 from pipelines import params as schema
 from pipelines.adapters import device
 from pipelines.core.judging.likelihood import likelihood
-from pipelines.core.learning import attention, batches, optimizers, training
-from pipelines.core.learning.architecture import llama
+from pipelines.core.learning import batches
 from pipelines.core.learning.schedules import warmup_cosine
 from pipelines.core.text import bpe, chat
 from pipelines.params import Params
@@ -40,10 +36,6 @@ CONTEXT, VOCAB = 256, 2048
 END = "<|endoftext|>"
 PARTS = 100_000
 """Of the time, for the learning rate."""
-RESULTS = Path(__file__).parent / "results" / "tinystories.json"
-
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +59,29 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="batch size of ours; default: that of the profile")
     parser.add_argument("--seed", type=int, default=7)
     settings = parser.parse_args()
-    data = _read(settings.data / "pretrain")
-    rows = [_ours(settings, _params(settings), data)]
-    rows += [_peer(settings, size, data) for size in settings.peer_batches]
-    print(f"{'':28} {'parameters':>10} {'tokens seen':>12} {'seconds':>8} {'tokens/s':>9} {'bits per byte':>14}")
-    for row in rows:
-        speed = row["tokens"] / row["seconds"]
-        print(
-            f"{row['name']:28} {row['parameters']:10,} {row['tokens']:12,} {row['seconds']:8.1f} {speed:9,.0f}", end=""
-        )
-        print(f" {row['bits_per_byte']:14.3f}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    found = {"seconds": settings.seconds, "threads": torch.get_num_threads(), "seed": settings.seed, "rows": rows}
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    data, chosen = _read(settings.data / "pretrain"), _params(settings)
+    machine = runs.machine()
+    turns = {f"Moteur, batch {chosen.pretraining.batch_size}": [_ours(settings, chosen, data)]}
+    turns |= {f"GPT-2 style, batch {size}": [_peer(settings, size, data)] for size in settings.peer_batches}
+    runs.write(
+        "tinystories",
+        how=f"Held-out TinyStories after {settings.seconds:g} s of training; seed {settings.seed}, one run of each.",
+        machine=machine,
+        comparisons=[
+            runs.Comparison(
+                title="3 million parameters, vocabulary of 2,048, context of 256",
+                runs=turns,
+                figure="bits_per_byte",
+                columns={
+                    "bits_per_byte": "bits per byte",
+                    "tokens": "tokens seen",
+                    "tokens_per_second": "tokens/s",
+                    "parameters": "parameters",
+                },
+            )
+        ],
+        aims=[runs.Aim(what="bits per byte", found=next(iter(turns.values()))[0]["bits_per_byte"], at_most=1.05)],
+    )
 
 
 def _params(settings: argparse.Namespace) -> Params:
@@ -139,19 +141,15 @@ class Clock:
         return done
 
 
-def _ours(settings: argparse.Namespace, params: Params, data: Data) -> Row:
+def _ours(settings: argparse.Namespace, params: Params, data: Data) -> runs.Figures:
     """Model, batches, loss, optimiser and schedule of the stage pretraining, with the values of the profile."""
-    where = device.prepare(settings.seed, params.threads)
-    chosen, precision = params.pretraining, device.precision(params.pretraining.precision)
-    model = llama(params.model, vocab_size=VOCAB, eos=data.end, pad=data.pad).to(where)
-    attention.use_fastest(model, device=where, context=chosen.context)
-    optimizer = optimizers.build(chosen.optimizer, model, weight_decay=chosen.weight_decay)
-    packed = batches.Packed(data.train, chosen.context, chosen.batch_size, settings.seed, data.end)
-    clock = Clock(settings.seconds)
-    steps = training.train(
-        lambda batch: training.next_token_loss(model, batch, device=where, precision=precision),
-        packed,
-        optimizer,
+    chosen = params.pretraining
+    model, steps = learner.steps(
+        params.model_copy(update={"seed": settings.seed}),
+        data.train,
+        vocab_size=VOCAB,
+        end=data.end,
+        pad=data.pad,
         schedule=lambda _step: warmup_cosine(
             round(clock.share * PARTS),
             steps=PARTS + 1,
@@ -159,34 +157,34 @@ def _ours(settings: argparse.Namespace, params: Params, data: Data) -> Row:
             warmup_share=chosen.warmup_share,
             final_share=chosen.final_learning_rate_share,
         ),
-        steps=sys.maxsize,
-        gradient_clip=chosen.gradient_clip,
+        count=sys.maxsize,
     )
-    done = clock.run(steps)
-    return {
-        "name": f"Moteur, batch {chosen.batch_size}",
-        "parameters": model.num_parameters(),
-        "tokens": done * chosen.batch_size * chosen.context,
-        "seconds": clock.spent,
-        "bits_per_byte": likelihood(model, data.valid, data.valid_bytes, CONTEXT).bits_per_byte,
-    }
+    clock = Clock(settings.seconds)
+    tokens = clock.run(steps) * chosen.batch_size * chosen.context
+    spent, measured = clock.spent, likelihood(model, data.valid, data.valid_bytes, CONTEXT)
+    return _figures(tokens, spent, measured.bits_per_byte, model.num_parameters())
 
 
-def _peer(settings: argparse.Namespace, size: int, data: Data) -> Row:
+def _peer(settings: argparse.Namespace, size: int, data: Data) -> runs.Figures:
     device.prepare(settings.seed, None)
     model = gpt2_style.GPT2Style(vocab_size=VOCAB, context=CONTEXT, width=192, depth=6, heads=6)
     clock = Clock(settings.seconds)
     steps = gpt2_style.train(
         model, data.train, context=CONTEXT, batch_size=size, share=lambda: clock.share, seed=settings.seed
     )
-    done = clock.run(steps)
+    tokens = clock.run(steps) * size * CONTEXT
+    spent = clock.spent
     windows = batches.windows(data.valid, context=CONTEXT, batch_size=32, start_token=data.end)
+    bits = gpt2_style.nats(model, windows) / math.log(2) / data.valid_bytes
+    return _figures(tokens, spent, bits, sum(weight.numel() for weight in model.parameters()))
+
+
+def _figures(tokens: int, seconds: float, bits_per_byte: float, parameters: int) -> runs.Figures:
     return {
-        "name": f"GPT-2 style, batch {size}",
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "tokens": done * size * CONTEXT,
-        "seconds": clock.spent,
-        "bits_per_byte": gpt2_style.nats(model, windows) / math.log(2) / data.valid_bytes,
+        "bits_per_byte": bits_per_byte,
+        "tokens": tokens,
+        "tokens_per_second": tokens / seconds,
+        "parameters": parameters,
     }
 
 

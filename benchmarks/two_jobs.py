@@ -7,31 +7,24 @@ they wait for each other; with as many threads as cores in each of two processes
 the awaited one needs. The job is a training step of the default model, on random tokens.
 """
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "two_jobs.json"
+from benchmarks import runs
+
 LIMIT_SECONDS = 60.0
 SETTINGS = {"default": {}, "1000 spins": {"GOMP_SPINCOUNT": "1000"}, "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"}}
 STEPS = 40
 JOB = f"""
 import sys, time, torch
+from benchmarks import learner
 from pipelines import stage
-from pipelines.adapters import device
-from pipelines.core.learning import attention, batches, optimizers, training
-from pipelines.core.learning.architecture import llama
 params = stage.load_params()
-where, precision = device.prepare(0, None), device.precision("auto")
-model = llama(params.model, vocab_size=params.tokenization.vocab_size, eos=1, pad=0).to(where)
-attention.use_fastest(model, device=where, context=params.pretraining.context)
-row = torch.randint(2, params.tokenization.vocab_size, (100_000,)).numpy()
-packed = batches.Packed(row, params.pretraining.context, params.pretraining.batch_size, 0)
-steps = training.train(
-    lambda batch: training.next_token_loss(model, batch, device=where, precision=precision), packed,
-    optimizers.build("muon", model, weight_decay=0.1), schedule=lambda _: 1e-3, steps=10**6, gradient_clip=1.0)
+vocab = params.tokenization.vocab_size
+_, steps = learner.steps(
+    params, torch.randint(2, vocab, (100_000,)).numpy(), vocab_size=vocab, end=1, pad=0, schedule=lambda _: 1e-3,
+    count=10**6, packed=False)
 for _ in range(5):
     next(steps)
 print("ready", flush=True)
@@ -45,13 +38,26 @@ print((time.perf_counter() - began) / {STEPS} * 1000)
 
 def main() -> None:
     """Run one job, then two at once, under each setting."""
-    rows = {name: [_slowest(added, jobs) for jobs in (1, 2)] for name, added in SETTINGS.items()}
-    print(f"{'threads that wait':18} {'one job':>12} {'two jobs':>12} {'ratio':>7}")
-    for name, (alone, beside) in rows.items():
-        least = ">" if beside >= LIMIT_SECONDS * 1000 / STEPS else " "
-        print(f"{name:18} {alone:9.0f} ms {least}{beside:8.0f} ms {beside / alone:6.1f}x")
-    found = {"cores": os.cpu_count(), "milliseconds_per_step": rows}
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    machine = runs.machine()
+    runs.write(
+        "two_jobs",
+        how=f"{STEPS} steps of the default model, alone and beside a second process that does the same; a job that has"
+        f" not ended after {LIMIT_SECONDS:g} s counts as {LIMIT_SECONDS * 1000 / STEPS:,.0f} ms.",
+        machine=machine,
+        comparisons=[
+            runs.Comparison(
+                title="Milliseconds a step, by what threads do that wait",
+                runs={name: [_both(added)] for name, added in SETTINGS.items()},
+                figure="two_jobs",
+                columns={"two_jobs": "two jobs, ms", "one_job": "one job, ms", "ratio": "ratio"},
+            )
+        ],
+    )
+
+
+def _both(added: dict[str, str]) -> runs.Figures:
+    alone, beside = (_slowest(added, jobs) for jobs in (1, 2))
+    return {"one_job": alone, "two_jobs": beside, "ratio": beside / alone}
 
 
 def _slowest(added: dict[str, str], jobs: int) -> float:

@@ -64,7 +64,7 @@ def main(params: Params, tracker: Tracker) -> TokenizationReport:
     )
     with files.replacing(Artifact.TOKENIZER.path) as fresh:
         tokenizer.save_pretrained(str(fresh))
-    shards = _Shards(tokenizer, settings.shard_tokens)
+    shards = Shards(tokenizer, settings.shard_tokens)
     with files.replacing(Artifact.TOKENS.path) as fresh:
         shards.write(folder, fresh, tracker)
     valid = shards.splits["valid"]
@@ -88,7 +88,7 @@ def _tokenizer(settings: Tokenization, folder: Path, tracker: Tracker) -> "PreTr
     if settings.init is not None:
         tokenizer = models.initial_tokenizer(settings.init, "tokenization.init")
         return _with_chat(tokenizer)
-    texts = tracker.track(_training_texts(folder, settings.max_training_bytes), "training the tokenizer", unit="texts")
+    texts = tracker.track(training_texts(folder, settings.max_training_bytes), "training the tokenizer", unit="texts")
     return _with_chat(bpe.train(texts, settings.vocab_size))
 
 
@@ -102,7 +102,7 @@ def _with_chat(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase
     return tokenizer
 
 
-def _training_texts(folder: Path, max_bytes: int) -> Iterator[str]:
+def training_texts(folder: Path, max_bytes: int) -> Iterator[str]:
     """Corpus and instructions; where they are more than `max_bytes`, so much of them, evenly drawn."""
     on_disk = sum(datasets.file(folder, kind, "train").stat().st_size for kind in ("corpus", "instructions"))
     held = on_disk if on_disk <= max_bytes else sum(len(text.encode()) for text in _texts(folder, "train"))
@@ -147,7 +147,7 @@ def _audit(audit: Any, tokenizer: "PreTrainedTokenizerBase", cases: list[Any]) -
     return 0, len(cases)
 
 
-class _Shards:
+class Shards:
     """Encodes the corpus into shards and counts what it sees."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", shard_tokens: int) -> None:

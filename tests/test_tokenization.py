@@ -107,8 +107,8 @@ def test_special_tokens_spelled_in_documents_are_text_and_are_counted(workspace)
 
 
 def test_the_tokenizer_is_trained_on_about_as_many_bytes_as_allowed(workspace):
-    texts = list(tokenization._training_texts(Artifact.VALIDATED.path, 3000))
-    everything = list(tokenization._training_texts(Artifact.VALIDATED.path, 10**9))
+    texts = list(tokenization.training_texts(Artifact.VALIDATED.path, 3000))
+    everything = list(tokenization.training_texts(Artifact.VALIDATED.path, 10**9))
     assert 2000 < sum(len(text.encode()) for text in texts) <= 3000
     assert len(everything) == 60 + 60
     positions = [everything.index(text) for text in texts]
@@ -177,7 +177,7 @@ def test_the_same_text_gives_the_same_bytes_on_one_thread_and_on_four(workspace,
         code = (
             "from pipelines import tokenization; from pipelines.adapters import files; import sys, pathlib;"
             "from pipelines.core.text import bpe;"
-            "made = bpe.train(tokenization._training_texts(pathlib.Path('data/validated'), 10**9), 400);"
+            "made = bpe.train(tokenization.training_texts(pathlib.Path('data/validated'), 10**9), 400);"
             "print(files.hashlib.sha256(made.backend_tokenizer.to_str().encode()).hexdigest())"
         )
         environment = {**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -1,8 +1,9 @@
 """Intake: rows of sources become records in the nine files, or go to the quarantine with a reason."""
 
 import json
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from pipelines.errors import DataError
 from pipelines.params import Ingestion, Source
 
 QUARANTINE: Final = "quarantine.jsonl"
+CACHE_KIB: Final = 4096
+"""Of the ids that were read, so much is held in memory."""
 HOPELESS_ROWS: Final = 1000
 """An input whose first rows, this many, are all bad is given up at once."""
 
@@ -52,7 +55,8 @@ class Intake:
             kind: frozenset(split for split in ("valid", "test") if not getattr(getattr(settings, kind), split))
             for kind in KINDS
         }
-        self._contents_by_id: dict[str, dict[int, int]] = {kind: {} for kind in KINDS}
+        self._ids = Ids()
+        self._stack.callback(self._ids.close)
         self.num_records: Counter[str] = Counter(dict.fromkeys(self._files, 0))
         self.reasons: Counter[str] = Counter()
         self.num_bytes = 0
@@ -104,8 +108,7 @@ class Intake:
         return record
 
     def _check_id(self, kind: str, record: Record) -> None:
-        content = hash(tuple(record[name] for name in CONTRACTS[kind].content))
-        if self._contents_by_id[kind].setdefault(hash(record["id"]), content) != content:
+        if self._ids.clash((kind, record["id"]), tuple(record[name] for name in CONTRACTS[kind].content)):
             raise UnfitError(
                 "duplicate id",
                 f"{record['id']!r} was read before with other content; where the ids of a source mean nothing, give it"
@@ -143,6 +146,28 @@ class Intake:
                         f" {self.num_records[f'{kind}.train']:,} records of {kind}.train fell to {split}: raise it, or"
                         f" give ingestion.{kind}.{split} sources of its own in params.yaml"
                     )
+
+
+class Ids:
+    """What each id stood for: two hashes an id, in a temporary file, so that memory does not grow with the corpus."""
+
+    def __init__(self) -> None:
+        self._table = sqlite3.connect("", isolation_level=None)  # no name: its own file, gone with the connection
+        self._table.execute("PRAGMA journal_mode = OFF")
+        self._table.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self._table.execute("CREATE TABLE ids (id INTEGER PRIMARY KEY, content INTEGER)")
+        self._table.execute("BEGIN")
+
+    def clash(self, name: Hashable, content: Hashable) -> bool:
+        """Whether the id was read before with other content; one that was not is remembered."""
+        entry = (hash(name), hash(content))
+        if self._table.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", entry).rowcount:
+            return False
+        return self._table.execute("SELECT 1 FROM ids WHERE id = ? AND content = ?", entry).fetchone() is None
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._table.close()
 
 
 class Faults:

@@ -11,6 +11,7 @@ import pytest
 
 from flows import charts, figures, graph, ledger, report, run, status
 from flows.charts import Series
+from pipelines import stage
 from tests.flows import examples
 
 SECTIONS = ["graph", "curves", "tasks", "reward", "alignment", "compression", "samples", "effort"]

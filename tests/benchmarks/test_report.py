@@ -1,0 +1,46 @@
+"""The page of performance is made of the results, whatever of them there is."""
+
+from benchmarks import report, runs
+
+BUSY = {"cpu": "A chip", "cores": 2, "threads": 2, "memory_gib": 24, "gpu": None, "dtype": "bfloat16", "load": 3.5}
+
+
+def test_the_page_says_what_has_not_been_measured_and_how_to_measure_it() -> None:
+    empty = report.page({})
+    assert empty.count("Not measured yet") == len(report.QUESTIONS)
+    assert "`make bench BENCH=generation`" in empty
+
+
+def test_a_section_names_program_and_machine_and_has_the_tables() -> None:
+    one = runs.Comparison(title="Batch 1", runs={"Moteur": [{"s": 3.0}]}, figure="s", columns={"s": "tokens/s"})
+    found = {
+        "how": "Sampled.",
+        "machine": BUSY | {"load": 0.1},
+        "comparisons": [vars(one)],
+        "aims": [{"what": "speed", "found": 3.0, "at_least": 2.0, "at_most": None}],
+        "notes": ["A note."],
+    }
+    page = report.page({"generation": found})
+    section = page.partition("## How fast is batched sampling?")[2].partition("##")[0]
+    assert "`benchmarks/generation.py`. A chip, 2 cores, 2 threads, 24 GiB, no GPU, fast dtype bfloat16." in section
+    for part in (
+        "Sampled.",
+        "**Batch 1**",
+        "| Moteur | 3.000 |",
+        "| speed | 3.000 | at least 2.000 | met |",
+        "A note.",
+    ):
+        assert part in section
+
+
+def test_figures_of_a_busy_machine_are_called_noise() -> None:
+    assert "busy when this began (load 3.5)" in report.machine(BUSY)
+    assert "busy" not in report.machine(BUSY | {"load": 0.1})
+
+
+def test_every_benchmark_that_the_page_asks_for_is_there() -> None:
+    assert [name for name in report.QUESTIONS if not (runs.ROOT / "benchmarks" / f"{name}.py").is_file()] == []
+
+
+def test_the_page_in_docs_is_that_of_the_results_that_are_kept() -> None:
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(report.results(runs.RESULTS))
