@@ -1,11 +1,11 @@
 """Train the base model on packed text."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines import stage
 from pipelines.adapters import checkpoints, files, models, processes
@@ -18,7 +18,7 @@ from pipelines.core.judging.likelihood import Likelihood, likelihood
 from pipelines.core.learning import attention, optimizers, training
 from pipelines.core.learning.accumulation import InParts
 from pipelines.core.learning.architecture import llama
-from pipelines.core.learning.batches import Packed
+from pipelines.core.learning.batches import Batch, Packed
 from pipelines.core.learning.schedules import warmup_cosine
 from pipelines.errors import DataError, Preempted
 from pipelines.params import Params, Pretraining
@@ -197,7 +197,7 @@ class _Trainer:
             gradient=self._gradient(),
         )
 
-    def _gradient(self) -> Any:
+    def _gradient(self) -> "Callable[[Callable[[Batch], Tensor], Batch], Tensor]":
         size = self.settings.microbatch_size
         if self.group.size == 1 and size is None:
             return training.whole

@@ -203,8 +203,6 @@ def joined(stage: str, count: int, seconds: float = SECONDS) -> "Iterator[Alone 
             group = Together(here, f"file://{meeting}", others, seconds)
             yield group
             group.leave()
-            for other in others:
-                other.child.wait(seconds)
         finally:
             for other in others:
                 other.end()
@@ -237,7 +235,7 @@ class _Other:
         return f"Process {self.rank} of the {size} that train together {how}{f' ({said[-1]})' if said else ''}."
 
     def end(self) -> None:
-        """Kill it, if it lives: it has nothing to save."""
+        """Kill it, if it lives: it has nothing to save, nor anything left to do."""
         self.child.kill()
         self.child.communicate()
 
