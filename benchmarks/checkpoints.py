@@ -27,7 +27,7 @@ SIZES: dict[str, dict[str, int]] = {
     "default": {},
     "30M": {"hidden_size": 512, "num_layers": 9, "num_heads": 8, "intermediate_size": 1376},
 }
-STEPS = {"default": 30, "30M": 4}
+STEPS = {"default": 30, "30M": 6}
 BUDGET = 0.02
 """Of training time."""
 REPEATS = 5

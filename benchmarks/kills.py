@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,10 @@ def main(count: int, names: Sequence[str]) -> None:
                 raise SystemExit(f"{stage} ended with {status} in the workspace that was to be prepared; see log.txt")
         print(f"{'':46} {'kills':>6} {'in writes':>10} {'identical':>10}")
         for name in names:
-            row = killed(TRAININGS[name], count, random.Random(f"kills:{name}"))
+            row: Mapping[str, Any] = {}
+            for row in killed(TRAININGS[name], count, random.Random(f"kills:{name}")):
+                keep(name, row)
             print(f"{name:46} {row['kills']:6} {row['in_writes']:10} {row['identical']:10}", flush=True)
-            keep(name, row)
         os.chdir(ROOT)
 
 
@@ -188,8 +189,8 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any]:
-    """Kill the stage so many times, each time beginning anew, and count identical ends."""
+def killed(training: Training, count: int, draw: random.Random) -> Iterator[dict[str, Any]]:
+    """Kill the stage so many times, each time beginning anew; the row so far after each, with the identical ends."""
     write_params(training.settings)
     training.forget()
     began = time.monotonic()
@@ -197,6 +198,7 @@ def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any
         raise SystemExit(f"{training.stage} does not end well when nobody kills it")
     duration = time.monotonic() - began
     expected = training.outputs()
+    weights = expected[(training.models[0].path / "model.safetensors").as_posix()]
     kills = in_writes = identical = 0
     while kills < count:
         training.forget()
@@ -205,12 +207,11 @@ def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any
             continue  # it was faster
         kills, in_writes = kills + 1, in_writes + in_write
         identical += ended(started(training.stage)) == 0 and training.outputs() == expected
+        yield {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
     training.forget()
     write_params({})
     if training.stage in PREPARED and ended(started(training.stage)) != 0:  # as those after it found it
         raise SystemExit(f"{training.stage} does not end well when nobody kills it")
-    weights = expected[(training.models[0].path / "model.safetensors").as_posix()]
-    return {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
 
 
 def kill(training: Training, draw: random.Random, duration: float, *, wait_for_write: bool) -> bool | None:

@@ -12,8 +12,8 @@ from pipelines.core.learning.batches import Packed
 from tests import golden
 
 TOLERANCE = 1e-5
-"""Relative. Kernels for other CPUs (ATEN_CPU_CAPABILITY=default, MKL_CBWR=COMPATIBLE, SSE 4.1) move the curve by 2e-7,
-the least of the changes below by 7e-4."""
+"""Relative. Kernels for other CPUs (ATEN_CPU_CAPABILITY=default, MKL_CBWR=COMPATIBLE, SSE 4.1) move the curve by 3e-7,
+the least of the changes below by 4e-3."""
 
 
 @pytest.fixture(scope="module")
