@@ -1,8 +1,9 @@
-"""Kill -9 at random moments, run again, compare: python -m benchmarks.kills [--count 20].
+"""Kill -9 at random moments, run again, compare: python -m benchmarks.kills [--count 20] [--only pretraining ...].
 
 In a small workspace each stage that trains is run once to its end. Then, so many times, it starts anew in a process of
 its own, is killed with SIGKILL, at a moment drawn from its whole duration or, every third time, while it writes a
 checkpoint or its model, and is run again until it ends. Its outputs must then be those of the first run, by sha256.
+Rows that are not run again stay in the results as they are.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ SMALL: dict[str, Any] = {
     },
 }
 ADAPTERS: dict[str, Any] = {"method": "lora", "microbatch_size": 2, "ptx_coefficient": 0.5, "learning_rate": 0.001}
+DIVERGING: dict[str, Any] = {"max_tokens": 200_000, "learning_rate": 0.5, "warmup_share": 0.1, "patience": 2}
+"""Validation gets worse from some step on: that ends the training, and weights from before are saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,11 @@ POLICY: dict[str, Any] = {
     "models": (Artifact.POLICY,),
     "curves": (Artifact.PPO_CURVE, Artifact.PPO_AXIS),
 }
+BASE: dict[str, Any] = {
+    "stage": "pretraining",
+    "models": (Artifact.BASE,),
+    "curves": (Artifact.PRETRAINING_CURVE,),
+}
 TRAININGS = {
     "ppo": Training(**POLICY, settings={}),
     "ppo, LoRA, microbatches and pretraining text": Training(**POLICY, settings={"ppo": ADAPTERS}),
@@ -107,32 +115,45 @@ TRAININGS = {
     "finetuning": Training(
         stage="finetuning", models=(Artifact.SFT,), curves=(Artifact.FINETUNING_CURVE,), settings={}
     ),
-    "pretraining": Training(
-        stage="pretraining", models=(Artifact.BASE,), curves=(Artifact.PRETRAINING_CURVE,), settings={}
-    ),
+    "pretraining": Training(**BASE, settings={}),
+    "pretraining that stops early": Training(**BASE, settings={"pretraining": DIVERGING}),
+    "pretraining by two processes": Training(**BASE, settings={"pretraining": {"processes": 2}}),
 }
 
 
-def main(count: int) -> None:
+def main(count: int, names: Sequence[str]) -> None:
     """Prepare, kill, compare, print, write."""
     import torch  # noqa: F401  once, before the forks
     import transformers  # noqa: F401
     import trl  # noqa: F401
 
-    rows = {}
     with tempfile.TemporaryDirectory(prefix="moteur-kills-") as scratch:
         os.chdir(scratch)
         write_params({})
-        for stage in PREPARED:
+        for stage in needed(names):
             status = ended(started(stage))
             if status != 0:
-                raise SystemExit(f"{stage} ended with {status} in the workspace that was to be prepared")
+                raise SystemExit(f"{stage} ended with {status} in the workspace that was to be prepared; see log.txt")
         print(f"{'':46} {'kills':>6} {'in writes':>10} {'identical':>10}")
-        for name, training in TRAININGS.items():
-            rows[name] = row = killed(training, count, random.Random(f"kills:{name}"))
+        for name in names:
+            row: Mapping[str, Any] = {}
+            for row in killed(TRAININGS[name], count, random.Random(f"kills:{name}")):
+                keep(name, row)
             print(f"{name:46} {row['kills']:6} {row['in_writes']:10} {row['identical']:10}", flush=True)
-            files.write_json(RESULTS, rows)
         os.chdir(ROOT)
+
+
+def keep(name: str, row: Mapping[str, Any]) -> None:
+    """Write one row of the results; the others stay as they are."""
+    rows = {**(files.read_json(RESULTS) if RESULTS.exists() else {}), name: dict(row)}
+    files.write_json(RESULTS, {name: rows[name] for name in TRAININGS if name in rows})
+
+
+def needed(names: Sequence[str]) -> tuple[str, ...]:
+    """The stages that have to run before these trainings can."""
+    stages = [TRAININGS[name].stage for name in names]
+    last = max(PREPARED.index(stage) if stage in PREPARED else len(PREPARED) for stage in stages)
+    return PREPARED[: last + 1]
 
 
 def write_params(changes: Mapping[str, Any]) -> None:
@@ -168,8 +189,8 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any]:
-    """Kill the stage so many times, each time beginning anew, and count identical ends."""
+def killed(training: Training, count: int, draw: random.Random) -> Iterator[dict[str, Any]]:
+    """Kill the stage so many times, each time beginning anew; the row so far after each, with the identical ends."""
     write_params(training.settings)
     training.forget()
     began = time.monotonic()
@@ -177,6 +198,7 @@ def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any
         raise SystemExit(f"{training.stage} does not end well when nobody kills it")
     duration = time.monotonic() - began
     expected = training.outputs()
+    weights = expected[(training.models[0].path / "model.safetensors").as_posix()]
     kills = in_writes = identical = 0
     while kills < count:
         training.forget()
@@ -185,12 +207,11 @@ def killed(training: Training, count: int, draw: random.Random) -> dict[str, Any
             continue  # it was faster
         kills, in_writes = kills + 1, in_writes + in_write
         identical += ended(started(training.stage)) == 0 and training.outputs() == expected
+        yield {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
     training.forget()
     write_params({})
     if training.stage in PREPARED and ended(started(training.stage)) != 0:  # as those after it found it
         raise SystemExit(f"{training.stage} does not end well when nobody kills it")
-    weights = expected[(training.models[0].path / "model.safetensors").as_posix()]
-    return {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
 
 
 def kill(training: Training, draw: random.Random, duration: float, *, wait_for_write: bool) -> bool | None:
@@ -216,4 +237,6 @@ def kill(training: Training, draw: random.Random, duration: float, *, wait_for_w
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20, help="kills of each training")
-    main(parser.parse_args().count)
+    parser.add_argument("--only", nargs="+", choices=TRAININGS, default=list(TRAININGS), help="these trainings")
+    given = parser.parse_args()
+    main(given.count, given.only)

@@ -209,6 +209,11 @@ class Pretraining(Section):
     """Length of a packed training sequence in tokens."""
     batch_size: Positive
     """Sequences a step."""
+    microbatch_size: Positive | None
+    """Sequences whose gradient is computed at once, for memory: gradients are added up over the batch. None: all."""
+    processes: Positive
+    """Processes on this machine that share each batch; `threads` are those of each. A group that torchrun has made,
+    here or on several machines, is joined instead."""
     max_tokens: Positive
     """Training ends after this many tokens, where `budget` is null."""
     budget: str | None
@@ -246,6 +251,15 @@ class Pretraining(Section):
         if value is not None:
             budgets.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _each_process_has_a_row(self) -> Self:
+        if self.processes > self.batch_size:
+            raise ValueError(
+                f"pretraining.processes is {self.processes} but pretraining.batch_size is {self.batch_size}, so that"
+                " some would have nothing to do: lower the first or raise the second in params.yaml"
+            )
+        return self
 
 
 class Lora(Section):

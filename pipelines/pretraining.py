@@ -1,13 +1,15 @@
 """Train the base model on packed text."""
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
+from pipelines.adapters import checkpoints, files, models, processes
 from pipelines.adapters import device as machine
-from pipelines.adapters import files, models
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tokens import Tokens, TokenStore
 from pipelines.adapters.tracking import Tracker
@@ -15,6 +17,7 @@ from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets
 from pipelines.core.judging.likelihood import Likelihood, likelihood
 from pipelines.core.learning import attention, base_models, denoising, optimizers, training
+from pipelines.core.learning.accumulation import InParts
 from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.denoising import Corrupted, Filled
 from pipelines.core.learning.schedules import warmup_cosine
@@ -32,6 +35,8 @@ LEARNT = {
     "masked": "masked-token cross-entropy",
     "span_corruption": "corrupted-span cross-entropy",
 }
+IN_PARTS = {"processes", "microbatch_size"}
+"""Settings that cut the same batches otherwise: a training goes on from its checkpoints when they change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +106,27 @@ class _Run:
 
 
 def main(params: Params, tracker: Tracker) -> PretrainingReport:
-    """Train from scratch, or go on from a given model; save the weights that were best on validation text."""
+    """Train from scratch, or go on from a given model; save the weights that were best on validation text.
+
+    Of several processes that train together only the first resumes, saves and reports; the others exit here.
+    """
     trainer = _Trainer(params, tracker)
     sections = {
         "seed": params.seed,
         "model": params.model.model_dump(mode="json"),
-        "pretraining": params.pretraining.model_dump(mode="json"),
+        "pretraining": params.pretraining.model_dump(mode="json", exclude=IN_PARTS),
     }
-    with Checkpoints.opened("pretraining", sections, [Artifact.TOKENS.path, Artifact.TOKENIZER.path]) as store:
-        store.require_space(trainer.state_bytes)
-        trainer.train(store)
+    inputs = [Artifact.TOKENS.path, Artifact.TOKENIZER.path]
+    first = processes.place().rank == 0
+    with Checkpoints.opened("pretraining", sections, inputs) if first else nullcontext() as store:
+        if store:
+            store.require_space(trainer.state_bytes)
+        with processes.joined("pretraining", params.pretraining.processes) as trainer.group:
+            if trainer.group.size > 1:
+                trainer.group.require_same(checkpoints.key("pretraining", sections, inputs))
+            trainer.train(store)
+        if store is None:
+            sys.exit()
         report = trainer.report()
         models.save(trainer.model, trainer.tokenizer, Artifact.BASE.path)
         rows = [list(vars(point).values()) for point in trainer.run.curve]
@@ -132,7 +148,11 @@ class _Trainer:
     def __init__(self, params: Params, tracker: Tracker) -> None:
         self.settings = settings = params.pretraining
         self.tracker = tracker
-        self.device = machine.prepare(params.seed, params.threads)
+        self.group: processes.Alone | processes.Together = processes.Alone()
+        here = processes.place(settings.processes)
+        self.device = machine.prepare(
+            params.seed, params.threads, local_rank=here.local_rank, local_size=here.local_size
+        )
         self.precision = machine.precision(settings.precision)
         self.tokens = TokenStore.open(Artifact.TOKENS.path)
         self.tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
@@ -162,8 +182,11 @@ class _Trainer:
         """Bytes of one checkpoint: weights, two moments, the best weights."""
         return 4 * 4 * int(self.model.num_parameters())
 
-    def train(self, store: Checkpoints) -> None:
-        """Train to the end or to the point of early stopping, from the latest checkpoint; keep the best weights."""
+    def train(self, store: Checkpoints | None) -> None:
+        """Train to the end or to the point of early stopping, from the latest checkpoint; keep the best weights.
+
+        All processes of the group stop at the same step; the one with a `store` saves.
+        """
         self._resume(store)
         settings, run = self.settings, self.run
         self.model.train()
@@ -174,9 +197,10 @@ class _Trainer:
                 measured = self._validate() if self._is_due(step.step, settings.evaluate_every) else None
                 self._record(step, measured)
                 bar.advance(self._step_tokens, loss=step.loss)
-                if stage.preempted() or self._is_due(step.step, settings.checkpoint_every):
+                preempted = self.group.any(flag=stage.preempted())
+                if store and (preempted or self._is_due(step.step, settings.checkpoint_every)):
                     self._save(store)
-                if stage.preempted():
+                if preempted:
                     raise Preempted(f"Stopped at step {step.step}; the next run goes on from there.")
                 if run.patience.exhausted:
                     break
@@ -206,7 +230,15 @@ class _Trainer:
             steps=self.steps,
             start=self.run.step,
             gradient_clip=settings.gradient_clip,
+            gradient=self._gradient(),
         )
+
+    def _gradient(self) -> "Callable[[Callable[[Any], Tensor], Any], Tensor]":
+        size = self.settings.microbatch_size
+        if self.group.size == 1 and size is None:
+            return training.whole
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        return InParts(weights=weights, group=self.group, microbatch_size=size)
 
     @property
     def _step_tokens(self) -> int:
@@ -217,16 +249,20 @@ class _Trainer:
 
     def _validate(self) -> float:
         """Error on the first validation tokens; remembers the weights when they are the best so far."""
-        limit = self.settings.validation_tokens
-        if self.corrupt is None:
-            measured = self._likelihood(self.valid, limit).bits_per_byte
-        else:
-            measured = self._filled(self.valid, self.corrupt, limit).loss
-        run = self.run
+        run, mine = self.run, None
+        if self.group.rank == 0:  # rounding must not make the others stop at another step
+            mine = self._error()
+        measured: float = self.group.firsts(mine)
         run.patience = run.patience.after(run.step, measured)
         if run.patience.best_step == run.step:
             run.best_weights = training.weights_of(self.model)
         return measured
+
+    def _error(self) -> float:
+        limit = self.settings.validation_tokens
+        if self.corrupt is None:
+            return self._likelihood(self.valid, limit).bits_per_byte
+        return self._filled(self.valid, self.corrupt, limit).loss
 
     def _likelihood(self, row: Tokens, limit: int | None = None) -> Likelihood:
         context, batch = self.settings.context, self._validation_batch
@@ -266,17 +302,22 @@ class _Trainer:
         curve = [list(vars(point).values()) for point in run.curve]
         store.save(run.step, tensors, {"patience": patience, "curve": curve})
 
-    def _resume(self, store: Checkpoints) -> None:
-        checkpoint = store.latest()
-        if checkpoint is None:
+    def _resume(self, store: Checkpoints | None) -> None:
+        found = store.latest() if store else None
+        step, values = self.group.firsts((found.step, found.values) if found else (0, None))
+        tensors = found.tensors if found else {}
+        if self.group.size > 1:  # the first's, as other machines may have drawn first weights that differ by rounding
+            tensors = self.group.firsts_tensors(tensors or training.state_of(self.model, self.optimizer))
+        if tensors:
+            training.load_state(self.model, self.optimizer, tensors)
+        if values is None:
             return
-        training.load_state(self.model, self.optimizer, checkpoint.tensors)
         names = Point.__dataclass_fields__
         self.run = _Run(
-            step=checkpoint.step,
-            patience=replace(self.run.patience, **checkpoint.values["patience"]),
-            curve=[Point(**dict(zip(names, values, strict=True))) for values in checkpoint.values["curve"]],
-            best_weights=training.part(checkpoint.tensors, "best"),
+            step=step,
+            patience=replace(self.run.patience, **values["patience"]),
+            curve=[Point(**dict(zip(names, point, strict=True))) for point in values["curve"]],
+            best_weights=training.part(tensors, "best"),
         )
 
     def report(self) -> PretrainingReport:

@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pipelines import params as schema
-from pipelines.adapters import device, files, tracking
-from pipelines.adapters.tracking import SpoolTracker, Tracker
+from pipelines.adapters import device, files, processes, tracking
+from pipelines.adapters.tracking import NullTracker, SpoolTracker, Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import MoteurError, ParamsError, Preempted, ResourceError
 from pipelines.params import Params
@@ -106,10 +106,14 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact | State) -> NoReturn:
-    """Run the stage `name` in this process and exit: 0, or the exit code of the error that ended it."""
+    """Run the stage `name` in this process and exit: 0, or the exit code of the error that ended it.
+
+    Of several processes that run it together only the first tracks.
+    """
     for variable, value in (QUIET | device.MACHINE).items():
         os.environ.setdefault(variable, value)
-    tracker = SpoolTracker(name)
+    processes.end_with_the_first()
+    tracker = NullTracker() if processes.place().rank else SpoolTracker(name)
     status, code = "failed", 1
     try:
         params = load_params()

@@ -130,6 +130,18 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(workspace):
     assert outputs()["model.safetensors"] != first["model.safetensors"]
 
 
+def test_the_bytes_do_not_depend_on_how_threads_are_scheduled(workspace):
+    made = params(model={**MODEL, "hidden_size": 128, "intermediate_size": 256}, pretraining=SETTINGS)
+    made = made.model_copy(update={"threads": 2})
+    settings = made.pretraining.model_copy(update={"max_tokens": 5 * 8 * 128, "context": 128, "precision": "float32"})
+    found = []
+    for _ in range(2):
+        pretraining.main(made.model_copy(update={"pretraining": settings}), NullTracker())
+        found.append(outputs())
+    assert torch.get_num_threads() == 2
+    assert found[0] == found[1]
+
+
 def test_a_run_that_gets_no_better_stops_early_and_the_best_weights_are_saved(workspace):
     report = run(max_tokens=400 * 256, learning_rate=0.3, warmup_share=0.5, patience=2)
     assert report.stopped_early

@@ -7,6 +7,8 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Literal
 
+from pipelines.errors import ResourceError
+
 if TYPE_CHECKING:
     import torch
 
@@ -17,8 +19,14 @@ a thousand times while they wait for each other, then sleep: as fast alone as wi
 jobs on one machine (a server and a retraining) each many times as slow."""
 
 
-def prepare(seed: int, threads: int | None) -> "torch.device":
-    """Seed torch, numpy and random, set CPU threads, ask for deterministic kernels; return the device to use."""
+def prepare(seed: int, threads: int | None, *, local_rank: int = 0, local_size: int = 1) -> "torch.device":
+    """Seed torch, numpy and random, set CPU threads, ask for deterministic kernels; return the device to use.
+
+    Of `local_size` processes that share the machine each has its share of the cores, and a GPU of its own.
+
+    Raises:
+        ResourceError: when there are fewer GPUs than processes.
+    """
     import numpy as np
     import torch
 
@@ -26,11 +34,21 @@ def prepare(seed: int, threads: int | None) -> "torch.device":
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local_size))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_size == 1:
+        return torch.device("cuda")
+    if local_size > torch.cuda.device_count():
+        raise ResourceError(
+            f"{local_size} processes train together on this machine, which has {torch.cuda.device_count()} GPUs: lower"
+            " pretraining.processes in params.yaml, or --nproc-per-node of torchrun."
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 MALLOPT = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}

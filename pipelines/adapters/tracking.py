@@ -110,12 +110,21 @@ class _Tracks:
 
 
 class NullTracker(_Tracks):
-    """Records nothing and shows nothing; for tests and for use as a library."""
+    """Records nothing and shows nothing; for tests, for use as a library, and for all processes of a group but one."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing."""
 
     def effort(self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "") -> None:
+        """Do nothing."""
+
+    def artifact(self, path: Path) -> None:
+        """Do nothing."""
+
+    def close(self, status: str, exit_code: int = 0) -> None:
         """Do nothing."""
 
     @contextmanager

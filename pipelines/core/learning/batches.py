@@ -35,6 +35,16 @@ class Batch(NamedTuple):
     """Position in its document of each token read; where they begin anew attention does not look back. None: one text a
     row."""
 
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.inputs_BT)
+
+    @property
+    def num_targets(self) -> int:
+        """How many are asked."""
+        return int((self.targets_BT != -100).sum())
+
     def rows(self, span: slice) -> "Batch":
         """Some of the sequences."""
         places_BT = None if self.positions_BT is None else self.positions_BT[span]

@@ -34,6 +34,20 @@ class Questions(NamedTuple):
     targets_BM: "Tensor"
     """-100 where nothing is asked."""
 
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.inputs_BN)
+
+    @property
+    def num_targets(self) -> int:
+        """How many are asked."""
+        return int((self.targets_BM != -100).sum())
+
+    def rows(self, span: slice) -> "Questions":
+        """Some of the texts."""
+        return Questions(self.inputs_BN[span], self.targets_BM[span])
+
 
 def extra_entries(objective: str, context: int) -> int:
     """Entries that a model has above the vocabulary: none (causal), the mask, or the sentinels of a row."""

@@ -31,6 +31,13 @@ class Step:
     """Before clipping."""
 
 
+def whole(loss: "Callable[[Data], Tensor]", batch: Data) -> "Tensor":
+    """The loss of a batch, taken at once; leaves its gradient in the weights."""
+    value = loss(batch)
+    value.backward()  # type: ignore[no-untyped-call]
+    return value.detach()
+
+
 def train(
     loss: "Callable[[Data], Tensor]",
     batches: Callable[[int], Data],
@@ -40,12 +47,14 @@ def train(
     steps: int,
     gradient_clip: float,
     start: int = 0,
+    gradient: "Callable[[Callable[[Data], Tensor], Data], Tensor]" = whole,
     name: str = "pretraining",
 ) -> Iterator[Step]:
     """Take the steps `start` to `steps`, yielding after each; all state is in the model and the optimiser.
 
     `batches(i)` and `schedule(i)` depend on nothing but the step i, so a run that is resumed at `start` with the
-    model and the optimiser as they were goes on as if it had never stopped.
+    model and the optimiser as they were goes on as if it had never stopped. `gradient` is how a batch's loss and
+    gradient come about: `whole`, or `accumulation.InParts`.
 
     Raises:
         TrainingError: when the loss or the gradient is not a finite number; `name` is the section named in the remedy.
@@ -57,12 +66,11 @@ def train(
         rate = schedule(index)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        value = loss(batches(index))
-        value.backward()  # type: ignore[no-untyped-call]
+        value = gradient(loss, batches(index))
         norm = torch.nn.utils.clip_grad_norm_(weights, gradient_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        step = Step(step=index + 1, loss=float(value.detach()), learning_rate=rate, gradient_norm=float(norm))
+        step = Step(step=index + 1, loss=float(value), learning_rate=rate, gradient_norm=float(norm))
         if not (math.isfinite(step.loss) and math.isfinite(step.gradient_norm)):
             raise TrainingError(
                 f"The loss is {step.loss} and the gradient's norm {step.gradient_norm} at step {step.step}: lower"
