@@ -14,7 +14,7 @@ from pipelines.artifacts import Artifact, State
 Say = Callable[[str], None]
 NAME = "architectures"
 QUICK = {"max_tokens": 500_000, "evaluate_every": 40}
-"""Fewer tokens would mislead: attention learns to copy after some 400,000 (docs/decisions/0005), before it is behind."""
+"""Fewer would mislead: attention is behind until it has learnt to copy, after some 400,000 (docs/decisions/0005)."""
 SCRATCH: Mapping[str, Any] = {"init": None}
 """Of section pretraining: all begin with random weights."""
 LEARNT = {"causal": "the next token", "masked": "masked tokens", "span_corruption": "corrupted spans"}
