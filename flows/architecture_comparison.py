@@ -13,8 +13,8 @@ from pipelines.artifacts import Artifact, State
 
 Say = Callable[[str], None]
 NAME = "architectures"
-QUICK = {"max_tokens": 500_000}
-"""Fewer would mislead: attention learns to copy after some 400,000 (docs/decisions/0005), and is behind before."""
+QUICK = {"max_tokens": 500_000, "evaluate_every": 40}
+"""Fewer would mislead: attention is behind until it has learnt to copy, after some 400,000 (docs/decisions/0005)."""
 SCRATCH: Mapping[str, Any] = {"init": None}
 """Of section pretraining: all begin with random weights."""
 LEARNT = {"causal": "the next token", "masked": "masked tokens", "span_corruption": "corrupted spans"}
