@@ -36,12 +36,14 @@ MODEL: Mapping[str, Any] = {
     "value_output_correlation": 0.7,
 }
 SETTINGS: Mapping[str, Any] = {
+    "objective": "causal",
     "init": None,
     "context": 32,
     "batch_size": 8,
     "microbatch_size": None,
     "processes": 1,
     "max_tokens": 20 * 8 * 32,
+    "budget": None,
     "optimizer": "muon",
     "learning_rate": 0.01,
     "warmup_share": 0.2,
