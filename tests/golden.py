@@ -23,6 +23,7 @@ from tests.learning import params
 CURVE = Path(__file__).parent / "golden_curve.json"
 VOCABULARY = 400
 MODEL: Mapping[str, Any] = {
+    "architecture": "llama",
     "hidden_size": 32,
     "num_layers": 2,
     "num_heads": 2,
