@@ -111,7 +111,7 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
                 label,
             ),
             "Reward": charts.bar_chart(
-                {row.report["method"]: {"gain": max(0.0, _gained(row))} for row in rows}, "gain in reward"
+                {row.report["method"]: {"gain": _gained(row)} for row in rows}, "gain in reward"
             ),
         },
         notes=[

@@ -104,24 +104,27 @@ def _mark(frame: _Frame, value: float, text: str) -> str:
 
 
 def bar_chart(groups: Mapping[str, Mapping[str, float]], y_label: str) -> str:
-    """Bars in groups (task) of names (model); the same name has the same colour in each group. Values from 0 up."""
+    """Bars in groups (task) of names (model); the same name has the same colour in each group. From 0 up or down."""
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
-    top = ticks(0, max(max(bars.values()) for bars in groups.values()))
+    values = [0.0, *(value for bars in groups.values() for value in bars.values())]
+    scale = ticks(min(values), max(values))
     width = max(WIDTH, LEFT + RIGHT + len(groups) * (26 * len(names) + 34))
     step = (width - LEFT - RIGHT) / len(groups)
     bar = min(26.0, (step - 16) / len(names))
-    frame = _Frame(low=(0, 0), high=(1, top[-1]))
-    body = _grid(frame, top, width) + _label_y(y_label)
+    frame = _Frame(low=(0, scale[0]), high=(1, scale[-1]))
+    zero = frame.y(0)
+    body = _grid(frame, scale, width) + _label_y(y_label)
     for place, (group, bars) in enumerate(groups.items()):
         start = LEFT + step * place + (step - bar * len(bars)) / 2
         for number, (name, value) in enumerate(bars.items()):
             x, y = start + bar * number, frame.y(value)
+            above, below = min(y, zero), max(y, zero)
             body += (
-                f'<rect x="{x + 1:.1f}" y="{y:.1f}" width="{bar - 2:.1f}" height="{HEIGHT - BOTTOM - y:.1f}" rx="2"'
+                f'<rect x="{x + 1:.1f}" y="{above:.1f}" width="{bar - 2:.1f}" height="{below - above:.1f}" rx="2"'
                 f' style="fill:var(--c{names.index(name) % 5 + 1})"><title>{escape(group)}, {escape(name)}:'
                 f" {value:.3f}</title></rect>"
-                f'<text class="tiny" x="{x + bar / 2:.1f}" y="{y - 4:.1f}" text-anchor="middle">'
-                f"{_bar_text(value)}</text>"
+                f'<text class="tiny" x="{x + bar / 2:.1f}" y="{y - 4 if value >= 0 else y + 11:.1f}"'
+                f' text-anchor="middle">{_bar_text(value)}</text>'
             )
         body += _wrapped(group, LEFT + step * (place + 0.5), HEIGHT - BOTTOM + 16)
     legend = [(name, number % 5 + 1) for number, name in enumerate(names)]
