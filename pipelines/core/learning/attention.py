@@ -74,7 +74,8 @@ def is_fastest(model: Any) -> bool:
 def use_fastest(model: Any, *, device: "torch.device", context: int) -> None:
     """Choose the attention of a model whose every position sees all before it, for training without left padding.
 
-    Models that are not `PLAIN`, or look back over a window shorter than `context`, keep the one they have.
+    Models that are not `PLAIN`, or look back over a window shorter than `context`, keep the one they have. What is
+    longer than `context` after all is read as rightly, only not as fast.
     Set it back with `model.set_attn_implementation("sdpa")` before decoding.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
@@ -97,11 +98,13 @@ def causal_attention(
     scaling: float,
     *,
     rectangles: Sequence[tuple[int, int]] | None = None,
+    sliding_window: int | None = None,
     **_options: Any,
 ) -> "tuple[Tensor, None]":
     """Softmax attention over all positions up to the own one; the result is (B, T, H, D).
 
-    With `rectangles` the only row holds that many sequences of that many positions each, one after the other.
+    With `rectangles` the only row holds that many sequences of that many positions each, one after the other. Of a
+    `sliding_window` only so many positions are seen, the own one included.
 
     `mask` is (B, T), 0 where padded: padding on the right is never seen by what stands before it, so it is not needed.
     Or it is (B, 1, T, T), what is added to the scores of the position (third) for another (last): packed documents.
@@ -124,11 +127,11 @@ def causal_attention(
         query, key, value = (torch.split(part_1HPD, sizes, dim=2) for part_1HPD in heads)
         blocks = []
         for (rows, length), *parts in zip(rectangles, query, key, value, strict=True):
-            bias = _causal_bias(length, query_BHTD.dtype)
+            bias = _causal_bias(length, sliding_window, query_BHTD.dtype)
             output_NTD = _attend([part.reshape(H * rows, length, D) for part in parts], bias, scaling)
             blocks.append(output_NTD.view(H, rows * length, D).transpose(0, 1))
         return torch.cat(blocks)[None], None
-    bias = _causal_bias(T, query_BHTD.dtype)
+    bias = _causal_bias(T, sliding_window, query_BHTD.dtype)
     if mask is not None and mask.ndim == 4:
         bias = mask.to(query_BHTD.dtype).expand(B, H, T, T).flatten(0, 1)
     output_NTD = _attend([part.reshape(B * H, T, D) for part in heads], bias, scaling)
@@ -156,7 +159,10 @@ def _mask(
     return torch.zeros(seen_B1TT.shape).masked_fill_(~seen_B1TT, float("-inf"))
 
 
-def _causal_bias(length: int, dtype: "torch.dtype") -> "Tensor":
+def _causal_bias(length: int, window: int | None, dtype: "torch.dtype") -> "Tensor":
     import torch
 
-    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)
+    hidden_TT = torch.full((length, length), float("-inf"), dtype=dtype)
+    if window is None or window >= length:
+        return hidden_TT.triu(1)
+    return hidden_TT.triu(1) + hidden_TT.tril(-window)

@@ -38,10 +38,7 @@ class Window:
     def __init__(self, model: "PreTrainedModel", slots: int, columns: int) -> None:
         config = model.config.get_text_config()
         if others := set(getattr(config, "layer_types", None) or []) - READABLE:
-            raise MoteurError(
-                f"A model of type {config.model_type} has layers of kind {', '.join(sorted(others))}, which keep no"
-                " keys and values; it cannot be decoded here. Take one whose layers all attend."
-            )
+            raise _refusal(config.model_type, f"layers of kind {', '.join(sorted(others))}")
         self.columns = columns + columns // 4 + 1
         self.slots = slots
         self.lengths: list[int] = []
@@ -97,6 +94,8 @@ class Window:
             use_cache=True,
             logits_to_keep=1,
         ).logits
+        if not any(layer.is_initialized for layer in self._layers):
+            raise _refusal(self._model.config.model_type, "layers")
         return logits_R1V[:, -1].float()
 
     def append(self, other: "Window", sources: Sequence[int]) -> None:
@@ -151,6 +150,13 @@ class Window:
         for layer in self._layers:
             layer.write(rows, after, *layer.read(rows, before))
         self.start, self.end = end - width, end
+
+
+def _refusal(kind: str, layers: str) -> MoteurError:
+    return MoteurError(
+        f"A model of type {kind} has {layers} which keep no keys and values; it cannot be decoded here. Take one whose"
+        " layers all attend."
+    )
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no types

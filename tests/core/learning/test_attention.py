@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipelines.core.learning import attention, batches
+from tests.core.learning import architectures
 
 
 def model(kv_heads=4):
@@ -122,3 +125,34 @@ def test_side_by_side_every_sequence_is_read_as_if_alone(kv_heads):
     torch.testing.assert_close(torch.cat(said), torch.cat(alone), rtol=1e-4, atol=1e-5)
     torch.cat(said).square().sum().backward()
     torch.testing.assert_close([weight.grad for weight in made.parameters()], wanted, rtol=1e-3, atol=1e-4)
+
+
+SLIDING = {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}
+"""The second layer looks back over six tokens."""
+PLAIN: dict[str, dict[str, Any]] = {
+    "gpt2": {"scale_attn_by_inverse_layer_idx": True},
+    "llama": {"attention_bias": True},
+    "mistral": {"sliding_window": 6},
+    "qwen2": SLIDING,
+    "qwen3": SLIDING,
+}
+
+
+def test_every_type_that_is_plain_is_tried():
+    assert set(PLAIN) == attention.PLAIN
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_plain_type_reads_sequences_side_by_side_as_if_alone_also_past_its_window(name):
+    made = architectures.causal(name, initializer_range=0.3, **PLAIN[name])
+    ids_BT, lengths_B = uneven(11)
+    with torch.inference_mode():
+        alone = [made(input_ids=ids[None, :length]).logits[0] for ids, length in zip(ids_BT, lengths_B, strict=True)]
+        attention.use_fastest(made, device=torch.device("cpu"), context=6)
+        assert attention.is_fastest(made)
+        laid = attention.side_by_side(ids_BT, lengths_B)
+        logits_PV = made(**laid.inputs, use_cache=False).logits[0]
+        padded_BTV = made(input_ids=ids_BT, use_cache=False).logits
+    for wanted_TV, row_TV, offset, length in zip(alone, padded_BTV, laid.offsets_B, lengths_B, strict=True):
+        torch.testing.assert_close(logits_PV[offset : offset + length], wanted_TV, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(row_TV[:length], wanted_TV, rtol=1e-3, atol=1e-4)

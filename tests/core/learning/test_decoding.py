@@ -159,3 +159,11 @@ def test_a_model_with_layers_that_keep_a_state_is_refused_by_name(model, plain, 
     other.config.layer_types = ["full_attention", "linear_attention"]
     with pytest.raises(MoteurError, match="layers of kind linear_attention"):
         decoding.respond(other, plain, prompts, max_new_tokens=2)
+
+
+def test_a_model_that_keeps_no_keys_is_refused_and_not_silently_wrong(plain, prompts):
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    state = RwkvForCausalLM(RwkvConfig(vocab_size=len(plain), hidden_size=16, num_hidden_layers=2, intermediate_size=8))
+    with pytest.raises(MoteurError, match="type rwkv has layers which keep no keys and values"):
+        decoding.respond(state, plain, prompts, max_new_tokens=2)
