@@ -5,6 +5,7 @@ part of a checkpoint, the share of training time that goes into checkpoints at t
 `pretraining.checkpoint_every`, and from how many steps on between checkpoints that share is within its budget.
 """
 
+import argparse
 import math
 import os
 import statistics
@@ -35,6 +36,7 @@ REPEATS = 5
 
 def main() -> None:
     """Measure both, print, write."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     rows = {name: measured(name) for name in SIZES}
     parts = list(next(iter(rows.values()))["milliseconds"])
     print(

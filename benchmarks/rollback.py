@@ -5,6 +5,7 @@ the other; nobody is asked anything, since a rollback asks nothing either. Then 
 Hashing the old version's copy is what grows with the size.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -58,4 +59,6 @@ def main(megabytes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("megabytes", nargs="?", type=int, default=500, help="of each release")
+    main(parser.parse_args().megabytes)

@@ -7,6 +7,7 @@ they wait for each other; with as many threads as cores in each of two processes
 the awaited one needs. The job is a training step of the default model, on random tokens.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -38,6 +39,7 @@ print((time.perf_counter() - began) / {STEPS} * 1000)
 
 def main() -> None:
     """Run one job, then two at once, under each setting."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     machine = runs.machine()
     runs.write(
         "two_jobs",

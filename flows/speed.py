@@ -42,8 +42,13 @@ def measured(params: Params, shape: Model | None = None) -> Speed:
     """Measure now (ten seconds, most of it imports), and keep it.
 
     Raises:
-        NotMeasured: when the steps cannot be made.
+        NotMeasured: when the steps cannot be made, and for what is not a causal Llama in one process.
     """
+    if other := _other(params):
+        raise NotMeasured(
+            f"The speed of training is measured for a causal Llama in one process, all of a batch at once, but {other}:"
+            ' write the speed yourself into pretraining.budget in params.yaml, as in "10 minutes at 32 GFLOP/s"'
+        )
     model = (shape or params.model).model_dump()
     command = [sys.executable, "-m", "pipelines.speed", json.dumps(model)]
     root = Path(__file__).resolve().parents[1]
@@ -55,6 +60,15 @@ def measured(params: Params, shape: Model | None = None) -> Speed:
     speed = Speed(**json.loads(done.stdout.splitlines()[-1]))
     files.write_json(State.SPEED.path, {**_kept(), _key(params, shape or params.model): asdict(speed)})
     return speed
+
+
+def _other(params: Params) -> str | None:
+    settings = params.pretraining
+    if settings.processes > 1:
+        return f"pretraining.processes is {settings.processes}"
+    if settings.microbatch_size is not None:
+        return f"pretraining.microbatch_size is {settings.microbatch_size}"
+    return params.ends_with_base
 
 
 def _kept() -> dict[str, dict[str, Any]]:

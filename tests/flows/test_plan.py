@@ -72,6 +72,16 @@ def test_a_speed_that_cannot_be_measured_is_said_with_the_reason(workspace: Call
         speed.measured(params)
 
 
+@pytest.mark.parametrize("other", [{"processes": 2}, {"microbatch_size": 1}, {"objective": "masked"}])
+def test_the_speed_of_a_training_that_is_not_the_measured_one_is_not_told(
+    workspace: Callable[..., Params], other: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        speed.NotMeasured, match=rf"but pretraining\.{next(iter(other))} is {next(iter(other.values()))}"
+    ):
+        speed.measured(workspace(TINY, batch_size=2, **other))
+
+
 def test_the_time_is_from_the_speed_and_after_a_run_from_that_run(workspace: Callable[..., Params]) -> None:
     params, stages = workspace(), pipeline("tokenization", "pretraining")
     first = {cost.stage: cost for cost in plan.estimate(params, stages, {}, SPEED)}
