@@ -97,7 +97,9 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
     characters = 0
     for record in records:
         batch.append(record)
-        characters += sum(len(value) for value in record.values() if isinstance(value, str))
+        for value in record.values():
+            if isinstance(value, str):
+                characters += len(value)
         if len(batch) == BATCH_RECORDS or characters > BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0

@@ -106,12 +106,11 @@ class Screen:
 
     def _personal_data(self, kind: str, records: Sequence[Record]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
+        content = CONTRACTS[kind].content
         for index, record in enumerate(records):
-            kinds = sorted(
-                {label for name in CONTRACTS[kind].content for label, *_ in personal_data.find(record[name])}
-            )
-            if kinds:
-                found[index] = kinds
+            spans = [span for name in content for span in personal_data.find(record[name])]
+            if spans:
+                found[index] = sorted({label for label, *_ in spans})
                 if self._rules.personal_data == "redact":
                     redact_record(kind, record)
         return found
@@ -126,10 +125,9 @@ class Screen:
     ) -> None:
         rules = self._rules
         needed = [name for name in CONTRACTS[kind].content if name not in MAY_BE_EMPTY]
-        for index, record in enumerate(records):
-            blank = next((name for name in needed if not record[name] or record[name].isspace()), None)
-            if blank is not None:
-                verdict.reject([index], "empty", [blank])
+        for name in needed:
+            blank = [index for index, record in enumerate(records) if not record[name] or record[name].isspace()]
+            verdict.reject(blank, "empty", [name] * len(blank))
         if kind == "corpus":
             sizes = columns["characters"]
             verdict.reject_where(sizes < rules.min_characters, "too short", sizes, "characters")
@@ -154,10 +152,11 @@ class Screen:
         verdict.reject(leaks, "contamination", [detail] * len(leaks))
 
     def _judge_duplicates(self, kind: str, records: Sequence[Record], words: Words, verdict: "_Verdict") -> None:
-        for index in np.flatnonzero(verdict.codes_N == 0).tolist():
-            record = records[index]
-            if self._exact[kind].add("\x1f".join(record[name] for name in CONTRACTS[kind].content)):
-                verdict.reject([index], "exact duplicate", ["but for case and white space"])
+        content = CONTRACTS[kind].content
+        sound = np.flatnonzero(verdict.codes_N == 0)
+        seen = self._exact[kind].add(["\x1f".join([records[index][name] for name in content]) for index in sound.tolist()])
+        equal = sound[seen].tolist()
+        verdict.reject(equal, "exact duplicate", ["but for case and white space"] * len(equal))
         if kind == "corpus":
             like = self._near.add([record["id"] for record in records], words, verdict.codes_N == 0)
             verdict.reject(list(like), "near duplicate", [f"of {name}" for name in like.values()])
