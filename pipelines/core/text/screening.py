@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.core.text import personal_data
 from pipelines.core.text.contamination import EvaluationRuns
-from pipelines.core.text.descriptors import Columns, describe, field_lengths, whole_text
+from pipelines.core.text.descriptors import Columns, describe, field_lengths, whole_texts
 from pipelines.core.text.duplicates import ExactDuplicates, NearDuplicates
 from pipelines.core.text.records import CONTRACTS, Record
 from pipelines.core.text.words import Words, split_words
@@ -89,8 +89,10 @@ class Screen:
             split: One of `SPLIT_ORDER`.
             records: N records; where personal data are to be redacted they are changed in place.
         """
-        personal = self._personal_data(kind, records)
-        texts = [whole_text(kind, record) for record in records]
+        texts = whole_texts(kind, records)
+        personal = self._personal_data(kind, records, personal_data.suspects(texts))
+        if personal and self._rules.personal_data == "redact":
+            texts = whole_texts(kind, records)
         words = split_words(texts)
         columns = describe(texts, words) | field_lengths(kind, records)
         verdict = _Verdict(len(records))
@@ -104,10 +106,11 @@ class Screen:
         """The descriptors of a kind of record."""
         return [*describe([], split_words([])), *field_lengths(kind, [])]
 
-    def _personal_data(self, kind: str, records: Sequence[Record]) -> dict[int, list[str]]:
+    def _personal_data(self, kind: str, records: Sequence[Record], suspects: Sequence[int]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
         content = CONTRACTS[kind].content
-        for index, record in enumerate(records):
+        for index in suspects:
+            record = records[index]
             spans = [span for name in content for span in personal_data.find(record[name])]
             if spans:
                 found[index] = sorted({label for label, *_ in spans})
