@@ -106,7 +106,7 @@ class NearDuplicates:
         return found
 
     def _alike(self, one: Sketches, other: Sketches) -> bool:
-        return np.count_nonzero(one == other) / PERMUTATIONS >= self._similarity
+        return bool(np.count_nonzero(one == other) / PERMUTATIONS >= self._similarity)
 
 
 def _sketches(shingles: Hashes, offsets_N1: NDArray[np.int64], seed: int) -> Sketches:

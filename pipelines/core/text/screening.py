@@ -157,7 +157,9 @@ class Screen:
     def _judge_duplicates(self, kind: str, records: Sequence[Record], words: Words, verdict: "_Verdict") -> None:
         content = CONTRACTS[kind].content
         sound = np.flatnonzero(verdict.codes_N == 0)
-        seen = self._exact[kind].add(["\x1f".join([records[index][name] for name in content]) for index in sound.tolist()])
+        seen = self._exact[kind].add(
+            ["\x1f".join([records[index][name] for name in content]) for index in sound.tolist()]
+        )
         equal = sound[seen].tolist()
         verdict.reject(equal, "exact duplicate", ["but for case and white space"] * len(equal))
         if kind == "corpus":
