@@ -25,8 +25,7 @@ from pipelines.errors import DataError
 from pipelines.params import DataValidation, Params
 
 REJECTS = "rejects.jsonl"
-BATCH_RECORDS = 4096
-BATCH_CHARACTERS = 1 << 19
+BATCH_BYTES = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,25 +83,12 @@ def screen(settings: DataValidation, ledger: Ledger, tracker: Tracker) -> Iterat
         for split in SPLIT_ORDER:
             for kind in KINDS:
                 line = 0
-                for batch in _batches(datasets.records(Artifact.RAW.path, kind, split)):
+                for batch in files.read_jsonl_batches(datasets.file(Artifact.RAW.path, kind, split), BATCH_BYTES):
                     screened = judge.judge(kind, split, batch)
                     ledger.add(kind, split, batch, screened, redact=redact)
                     yield from _rejects(kind, split, line, batch, screened, ledger)
                     line += len(batch)
                     bar.advance(len(batch))
-
-
-def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
-    batch: list[Record] = []
-    characters = 0
-    for record in records:
-        batch.append(record)
-        characters += sum(len(value) for value in record.values() if isinstance(value, str))
-        if len(batch) == BATCH_RECORDS or characters > BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _rejects(

@@ -209,7 +209,7 @@ def test_batches_do_not_change_the_verdicts(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     put("corpus", "train", texts)
     whole = run().rejected_by_reason, PROFILE.read_bytes()
-    monkeypatch.setattr(data_validation, "BATCH_RECORDS", 7)
+    monkeypatch.setattr(data_validation, "BATCH_BYTES", 1000)
     assert (run().rejected_by_reason, PROFILE.read_bytes()) == whole
     assert whole[0]["near duplicate"] == 6
 

@@ -71,6 +71,25 @@ def test_lines_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert list(files.read_jsonl(tmp_path / "x.jsonl")) == rows
 
 
+def test_batches_of_lines_hold_what_single_lines_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"id": str(number), "text": "ü" * number} for number in range(50)]
+    files.write_jsonl(path, rows)
+    batches = list(files.read_jsonl_batches(path, 300))
+    assert [row for batch in batches for row in batch] == list(files.read_jsonl(path)) == rows
+    assert len(batches) > 5
+
+
+def test_a_torn_line_of_a_batch_is_named_with_its_number(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 5 + b'{"a": NaN}\n{"a": ')
+    batches = files.read_jsonl_batches(tmp_path / "a.jsonl", 20)
+    assert next(batches) == [{"a": 1}] * 3
+    with pytest.raises(ArtifactError, match=r"a\.jsonl:7 is not JSON"):
+        list(batches)
+    with pytest.raises(ArtifactError, match="is missing"):
+        next(files.read_jsonl_batches(tmp_path / "b.jsonl", 20))
+
+
 def test_a_torn_line_is_named_with_its_number(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n{"a":\n')
     with pytest.raises(ArtifactError, match=r"x\.jsonl:2 is not JSON"):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.text.records import CONTRACTS
-from pipelines.core.text.words import Words, distinct_counts
+from pipelines.core.text.words import Words, distinct_counts, encoded
 
 Columns = dict[str, NDArray[Any]]
 
@@ -68,14 +68,15 @@ def describe(texts: Sequence[str], words: Words) -> Columns:
     Returns:
         Column name -> N values. Counts are whole numbers; shares lie in [0, 1] and are 0 for an empty text.
     """
-    raw = [text.encode() for text in texts]
-    sizes_N = np.fromiter(map(len, raw), dtype=np.int64, count=len(raw))
-    bytes_B = np.frombuffer(b"\n".join([*raw, b""]), dtype=np.uint8)
+    data, sizes_N = encoded(texts)
+    bytes_B = np.frombuffer(data, dtype=np.uint8)
     classes_N8 = _class_counts(bytes_B, sizes_N + 1)
     characters_N = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     trigrams, offsets = words.ngrams(3)
     letters_N = classes_N8[:, [_WORD, _UPPER, _DIGIT, _NON_ASCII]].sum(axis=1)
-    damaged_N = np.fromiter(map(damaged_characters, texts), dtype=np.int64, count=len(texts))
+    damaged_N = np.zeros(len(texts), dtype=np.int64)
+    if not data.isascii():
+        damaged_N[:] = [damaged_characters(text) for text in texts]
     lines_N, longest_N = _lines(bytes_B, sizes_N)
     return {
         "characters": characters_N,
@@ -122,6 +123,14 @@ def whole_text(kind: str, record: Mapping[str, Any]) -> str:
     return (
         str(record[content[0]]) if len(content) == 1 else "\n\n".join(record[name] for name in content if record[name])
     )
+
+
+def whole_texts(kind: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`whole_text` of each record."""
+    content = CONTRACTS[kind].content
+    if len(content) == 1:
+        return [record[content[0]] for record in records]
+    return [whole_text(kind, record) for record in records]
 
 
 def field_lengths(kind: str, records: Sequence[Mapping[str, Any]]) -> Columns:

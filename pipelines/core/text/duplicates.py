@@ -1,36 +1,64 @@
 """Duplicates: exact ones by digest, near ones by MinHash (Broder 1997) and locality-sensitive hashing."""
 
 import hashlib
+import os
+import tempfile
+import weakref
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.core.text.words import Words
+from pipelines.core.text.keys import KeyIndex
+from pipelines.core.text.words import Hashes, Words, mix
 
 SHINGLE_WORDS: Final = 5
 PERMUTATIONS: Final = 128
 BANDS: Final = 16
 """Bands of 8 rows: two texts of similarity .9 meet in one of them with probability .9999, of .5 with .06."""
+TEXT_SLOTS: Final = 1 << 19
+BAND_SLOTS: Final = 1 << 23
+"""4 and 64 MiB."""
+
+Sketches = NDArray[np.uint32]
+"""A row of `PERMUTATIONS` for each text."""
+
+_SPACED: Final = bytes(ord(" ") if chr(byte).isspace() else byte for byte in range(128)) + bytes(range(128, 256))
+_KEPT: Final = np.dtype([("start", "<u8"), ("size", "<u4"), ("sketch", "<u4", PERMUTATIONS)])
 
 
 class ExactDuplicates:
-    """Remembers texts by 16 bytes each; case and white space do not count."""
+    """Remembers texts by 64 bits each, in a file; case and white space do not count."""
 
     def __init__(self) -> None:
-        self._seen: set[bytes] = set()
+        self._index = KeyIndex(TEXT_SLOTS)
 
-    def add(self, text: str) -> bool:
-        """True when the text was there before."""
-        digest = hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=16).digest()
-        before = len(self._seen)
-        self._seen.add(digest)
-        return len(self._seen) == before
+    def add(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """For each text whether it was there before, among these or in a batch before."""
+        digests = b"".join([hashlib.blake2b(text, digest_size=8).digest() for text in _plain(texts)])
+        keys_N = np.frombuffer(digests, dtype=np.uint64)
+        seen_N = np.ones(len(keys_N), dtype=np.bool_)
+        seen_N[np.unique(keys_N, return_index=True)[1]] = False
+        for place in np.flatnonzero(~seen_N & self._index.maybe(keys_N)).tolist():
+            seen_N[place] = any(True for _ in self._index.entries(int(keys_N[place])))
+        self._index.add(keys_N[~seen_N])
+        return seen_N
+
+
+def _plain(texts: Sequence[str]) -> list[bytes]:
+    """The texts in lower case, their words one space apart: as `str.split` would, but ASCII all at once."""
+    whole = "\0".join(texts)
+    if not texts or not whole.isascii() or whole.count("\0") >= len(texts):
+        return [" ".join(text.lower().split()).encode() for text in texts]
+    plain = whole.lower().encode().translate(_SPACED)
+    while b"  " in plain:
+        plain = plain.replace(b"  ", b" ")
+    return plain.replace(b" \0", b"\0").replace(b"\0 ", b"\0").strip(b" ").split(b"\0")
 
 
 class NearDuplicates:
-    """Remembers texts by MinHash over runs of five words, about two kilobytes each.
+    """Remembers texts by MinHash over runs of five words, about 700 bytes each, in temporary files.
 
     Args:
         similarity: Estimated Jaccard similarity from which a text is a near duplicate.
@@ -38,10 +66,10 @@ class NearDuplicates:
     """
 
     def __init__(self, similarity: float, seed: int = 1) -> None:
-        from rensa import RMinHashDeduplicator
-
+        self._similarity = similarity
         self._seed = seed
-        self._index: Any = RMinHashDeduplicator(similarity, PERMUTATIONS, True, BANDS, seed)
+        self._index = KeyIndex(BAND_SLOTS)
+        self._kept = _Kept()
 
     def add(self, names: Sequence[str], words: Words, wanted_N: NDArray[np.bool_]) -> dict[int, str]:
         """Add the wanted texts of a batch in order; a near duplicate of one that is there is not added.
@@ -54,15 +82,85 @@ class NearDuplicates:
         Returns:
             Index of each near duplicate -> name of the text that it is like.
         """
-        from rensa import RMinHash
-
         shingles, offsets = words.ngrams(SHINGLE_WORDS)
-        chosen = np.flatnonzero(wanted_N & (np.diff(offsets) > 0)).tolist()
-        sets = [shingles[offsets[index] : offsets[index + 1]].view("S8").tolist() for index in chosen]
-        sketches = RMinHash.from_token_sets(sets, PERMUTATIONS, self._seed)
-        added = self._index.add_pairs([(names[index], sketch) for index, sketch in zip(chosen, sketches, strict=True)])
-        return {
-            index: min(self._index.get_duplicates(sketch), default="")
-            for index, sketch, fresh in zip(chosen, sketches, added, strict=True)
-            if not fresh
-        }
+        chosen = np.flatnonzero(wanted_N & (np.diff(offsets) > 0))
+        sketches = _sketches(shingles, offsets, self._seed)[chosen - np.cumsum(np.diff(offsets) == 0)[chosen]]
+        keys = _band_keys(sketches)
+        fresh = np.ones(len(chosen), dtype=np.bool_)
+        found: dict[int, str] = {}
+        here: dict[int, list[int]] = {}
+        for row in np.flatnonzero((self._index.maybe(keys) | _repeated(keys)).any(axis=1)).tolist():
+            own = keys[row].tolist()
+            near = {other for key in own for other in here.get(key, ())}
+            like = [names[chosen[other]] for other in near if self._alike(sketches[row], sketches[other])]
+            far = {entry // BANDS for key in own for entry in self._index.entries(key)}
+            like += [name for name, sketch in map(self._kept.read, far) if self._alike(sketches[row], sketch)]
+            if like:
+                fresh[row] = False
+                found[int(chosen[row])] = min(like)
+            else:
+                for key in own:
+                    here.setdefault(key, []).append(row)
+        self._index.add(keys[fresh].ravel())
+        self._kept.add([names[index] for index in chosen[fresh].tolist()], sketches[fresh])
+        return found
+
+    def _alike(self, one: Sketches, other: Sketches) -> bool:
+        return bool(np.count_nonzero(one == other) / PERMUTATIONS >= self._similarity)
+
+
+def _sketches(shingles: Hashes, offsets_N1: NDArray[np.int64], seed: int) -> Sketches:
+    """Of the texts that have shingles."""
+    from rensa import RMinHash
+
+    bounds = np.unique(offsets_N1).astype(np.uint64)
+    if len(bounds) < 2:
+        return np.empty((0, PERMUTATIONS), dtype=np.uint32)
+    rows: Any = RMinHash.digest_matrix_from_flat_token_hashes(shingles, bounds, PERMUTATIONS, seed)
+    return np.array(rows.to_rows(), dtype=np.uint32)
+
+
+def _band_keys(sketches: Sketches) -> Hashes:
+    """A key for each text and band, equal where all rows of the band are."""
+    pairs = np.ascontiguousarray(sketches).view(np.uint64).reshape(-1, BANDS, PERMUTATIONS // BANDS // 2)
+    keys = np.broadcast_to(np.arange(1, BANDS + 1, dtype=np.uint64), pairs.shape[:2])
+    for place in range(pairs.shape[2]):
+        keys = mix(keys ^ pairs[:, :, place])
+    return keys
+
+
+def _repeated(keys: Hashes) -> NDArray[np.bool_]:
+    """Which keys are there twice."""
+    flat = keys.ravel()
+    order = np.argsort(flat)
+    equal = flat[order[1:]] == flat[order[:-1]]
+    twice = np.zeros(len(flat), dtype=np.bool_)
+    twice[order[1:][equal]] = twice[order[:-1][equal]] = True
+    return twice.reshape(keys.shape)
+
+
+class _Kept:
+    """Names and sketches, in files."""
+
+    def __init__(self) -> None:
+        self._rows, self._names = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self._end = 0
+        for file in (self._rows, self._names):
+            weakref.finalize(self, file.close)
+
+    def add(self, names: Sequence[str], sketches: Sketches) -> None:
+        encoded = [name.encode() for name in names]
+        rows = np.empty(len(names), dtype=_KEPT)
+        rows["size"] = [len(name) for name in encoded]
+        ends = self._end + np.cumsum(rows["size"], dtype=np.uint64)
+        rows["start"] = ends - rows["size"]
+        rows["sketch"] = sketches
+        self._end = int(ends[-1]) if len(ends) else self._end
+        for file, data in ((self._rows, rows.tobytes()), (self._names, b"".join(encoded))):
+            file.write(data)
+            file.flush()
+
+    def read(self, number: int) -> tuple[str, Sketches]:
+        data = os.pread(self._rows.fileno(), _KEPT.itemsize, number * _KEPT.itemsize)
+        (row,) = np.frombuffer(data, dtype=_KEPT)
+        return os.pread(self._names.fileno(), int(row["size"]), int(row["start"])).decode(), row["sketch"]

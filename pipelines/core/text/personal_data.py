@@ -1,8 +1,13 @@
 """Personal data with a clear form: e-mail addresses, telephone numbers, IBANs (checked by ISO 7064 mod 97-10)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.core.text.words import encoded
 
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w@])")
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
@@ -26,12 +31,30 @@ Span = tuple[str, int, int]
 
 def find(text: str) -> list[Span]:
     """Where `text` holds personal data, from left to right, without overlap."""
+    if "@" not in text and _FEW_DIGITS.search(text) is None:
+        return []
     spans = sorted(_candidates(text), key=lambda span: (span[1], -span[2]))
     kept: list[Span] = []
     for span in spans:
         if not kept or span[1] >= kept[-1][2]:
             kept.append(span)
     return kept
+
+
+def suspects(texts: Sequence[str]) -> list[int]:
+    """Indices of the texts that may hold personal data; the others hold none."""
+    data, sizes_N = encoded(texts)
+    bytes_B = np.frombuffer(data, dtype=np.uint8)
+    ends_N = np.cumsum(sizes_N + 1)
+
+    def counts(wanted_B: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.bincount(np.searchsorted(ends_N, np.flatnonzero(wanted_B), side="right"), minlength=len(texts))
+
+    few_digits = counts((bytes_B - np.uint8(ord("0"))) < 10) >= 4
+    suspect_N = few_digits | (counts(bytes_B == ord("@")) > 0)
+    if not data.isascii():  # other scripts have digits of their own
+        suspect_N |= counts(bytes_B >= 0x80) > 0
+    return np.flatnonzero(suspect_N).tolist()
 
 
 def _candidates(text: str) -> Iterator[Span]:

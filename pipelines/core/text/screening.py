@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.core.text import personal_data
 from pipelines.core.text.contamination import EvaluationRuns
-from pipelines.core.text.descriptors import Columns, describe, field_lengths, whole_text
+from pipelines.core.text.descriptors import Columns, describe, field_lengths, whole_texts
 from pipelines.core.text.duplicates import ExactDuplicates, NearDuplicates
 from pipelines.core.text.records import CONTRACTS, Record
 from pipelines.core.text.words import Words, split_words
@@ -89,8 +89,10 @@ class Screen:
             split: One of `SPLIT_ORDER`.
             records: N records; where personal data are to be redacted they are changed in place.
         """
-        personal = self._personal_data(kind, records)
-        texts = [whole_text(kind, record) for record in records]
+        texts = whole_texts(kind, records)
+        personal = self._personal_data(kind, records, personal_data.suspects(texts))
+        if personal and self._rules.personal_data == "redact":
+            texts = whole_texts(kind, records)
         words = split_words(texts)
         columns = describe(texts, words) | field_lengths(kind, records)
         verdict = _Verdict(len(records))
@@ -104,14 +106,14 @@ class Screen:
         """The descriptors of a kind of record."""
         return [*describe([], split_words([])), *field_lengths(kind, [])]
 
-    def _personal_data(self, kind: str, records: Sequence[Record]) -> dict[int, list[str]]:
+    def _personal_data(self, kind: str, records: Sequence[Record], suspects: Sequence[int]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
-        for index, record in enumerate(records):
-            kinds = sorted(
-                {label for name in CONTRACTS[kind].content for label, *_ in personal_data.find(record[name])}
-            )
-            if kinds:
-                found[index] = kinds
+        content = CONTRACTS[kind].content
+        for index in suspects:
+            record = records[index]
+            spans = [span for name in content for span in personal_data.find(record[name])]
+            if spans:
+                found[index] = sorted({label for label, *_ in spans})
                 if self._rules.personal_data == "redact":
                     redact_record(kind, record)
         return found
@@ -126,10 +128,9 @@ class Screen:
     ) -> None:
         rules = self._rules
         needed = [name for name in CONTRACTS[kind].content if name not in MAY_BE_EMPTY]
-        for index, record in enumerate(records):
-            blank = next((name for name in needed if not record[name] or record[name].isspace()), None)
-            if blank is not None:
-                verdict.reject([index], "empty", [blank])
+        for name in needed:
+            blank = [index for index, record in enumerate(records) if not record[name] or record[name].isspace()]
+            verdict.reject(blank, "empty", [name] * len(blank))
         if kind == "corpus":
             sizes = columns["characters"]
             verdict.reject_where(sizes < rules.min_characters, "too short", sizes, "characters")
@@ -154,10 +155,13 @@ class Screen:
         verdict.reject(leaks, "contamination", [detail] * len(leaks))
 
     def _judge_duplicates(self, kind: str, records: Sequence[Record], words: Words, verdict: "_Verdict") -> None:
-        for index in np.flatnonzero(verdict.codes_N == 0).tolist():
-            record = records[index]
-            if self._exact[kind].add("\x1f".join(record[name] for name in CONTRACTS[kind].content)):
-                verdict.reject([index], "exact duplicate", ["but for case and white space"])
+        content = CONTRACTS[kind].content
+        sound = np.flatnonzero(verdict.codes_N == 0)
+        seen = self._exact[kind].add(
+            ["\x1f".join([records[index][name] for name in content]) for index in sound.tolist()]
+        )
+        equal = sound[seen].tolist()
+        verdict.reject(equal, "exact duplicate", ["but for case and white space"] * len(equal))
         if kind == "corpus":
             like = self._near.add([record["id"] for record in records], words, verdict.codes_N == 0)
             verdict.reject(list(like), "near duplicate", [f"of {name}" for name in like.values()])

@@ -9,7 +9,7 @@ Shape suffixes: N texts, B bytes of the batch, W words of the batch.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -111,17 +111,27 @@ def _offsets(counts: NDArray[Any]) -> Offsets:
     return offsets
 
 
+def encoded(texts: Sequence[str]) -> tuple[bytes, Offsets]:
+    """The UTF-8 of all texts, each followed by a line end, and the bytes of each without it."""
+    whole = "\n".join([*texts, ""])
+    data = whole.encode()
+    sizes: Iterable[int] = map(len, texts)
+    if len(data) > len(whole):
+        sizes = (len(text) if text.isascii() else len(text.encode()) for text in texts)
+    return data, np.fromiter(sizes, dtype=np.int64, count=len(texts))
+
+
 def split_words(texts: Sequence[str]) -> Words:
     """The words of a batch of texts; a megabyte or so at a time is fastest."""
-    lower = [text.encode().lower() if text.isascii() else text.lower().encode() for text in texts]
-    data = b"\n".join([*lower, b""])
+    data, sizes_N = encoded([text if text.isascii() else text.lower() for text in texts])
+    data = data.lower()
     bytes_B = np.frombuffer(data, dtype=np.uint8)
-    bounds_N1 = _offsets(np.fromiter((len(text) + 1 for text in lower), dtype=np.int64, count=len(lower)))
+    bounds_N1 = _offsets(sizes_N + 1)
     in_word_B = _WORD_BYTE[bytes_B]
     hashes_B = _BYTE_HASHES[bytes_B]
     starts_B = in_word_B.copy()
     starts_B[1:] &= ~in_word_B[:-1]
-    if not all(map(bytes.isascii, lower)):
+    if not data.isascii():
         in_word_B, hashes_B, starts_B = _beyond_ascii(bytes_B, in_word_B, hashes_B)
     starts_W = np.flatnonzero(starts_B)
     if not len(starts_W):

@@ -19,7 +19,16 @@ def flagged(index: NearDuplicates, texts: list[str]) -> dict[int, str]:
 
 def test_case_and_white_space_do_not_make_a_text_new() -> None:
     seen = ExactDuplicates()
-    assert [seen.add(text) for text in ("A b", " a\n B ", "a c", "A B")] == [False, True, False, True]
+    assert seen.add(["A b", " a\n B ", "a c"]).tolist() == [False, True, False]
+    assert seen.add(["A B", "d"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("rare", ["", "\0", "é", "\u3000"])
+def test_white_space_of_every_kind_and_at_every_end_counts_as_one_space(rare: str) -> None:
+    seen = ExactDuplicates()
+    texts = [f"a b{rare}c", f" \t A\r\n\x1c B{rare}C\v\f ", "", " \n\n", "ab", f"a\x1fb{rare}c"]
+    assert seen.add(texts).tolist() == [False, True, False, True, False, True]
+    assert seen.add([]).tolist() == []
 
 
 def test_a_text_with_two_words_changed_is_a_near_duplicate_and_names_the_first() -> None:

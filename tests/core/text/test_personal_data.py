@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.text.personal_data import find, is_iban, redact
+from pipelines.core.text.personal_data import find, is_iban, redact, suspects
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,9 @@ def test_redaction_of_any_text_keeps_what_was_not_found(text: str) -> None:
     for label in ("[e-mail]", "[phone]", "[IBAN]"):
         clean = clean.replace(label, "")
     assert clean == kept
+
+
+def test_texts_that_are_no_suspects_hold_no_personal_data_and_the_others_are_named() -> None:
+    texts = ["no digits", "", "call 0221 123456", "a@b.example", "١٢٣٤ in other digits", "1 2 3", "12\n34"]
+    assert suspects(texts) == [2, 3, 4, 6]
+    assert suspects([]) == []
