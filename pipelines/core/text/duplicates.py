@@ -1,6 +1,7 @@
 """Duplicates: exact ones by digest, near ones by MinHash (Broder 1997) and locality-sensitive hashing."""
 
 import hashlib
+import itertools
 import os
 import tempfile
 import weakref
@@ -113,10 +114,12 @@ def _sketches(shingles: Hashes, offsets_N1: NDArray[np.int64], seed: int) -> Ske
     """Of the texts that have shingles."""
     from rensa import RMinHash
 
-    bounds = np.unique(offsets_N1).astype(np.uint64)
+    bounds = np.unique(offsets_N1).tolist()
     if len(bounds) < 2:
         return np.empty((0, PERMUTATIONS), dtype=np.uint32)
-    rows: Any = RMinHash.digest_matrix_from_flat_token_hashes(shingles, bounds, PERMUTATIONS, seed)
+    tokens = shingles.view("S8").tolist()
+    sets = [tokens[start:end] for start, end in itertools.pairwise(bounds)]
+    rows: Any = RMinHash.digest_matrix_from_token_byte_sets(sets, PERMUTATIONS, seed)
     return np.array(rows.to_rows(), dtype=np.uint32)
 
 
