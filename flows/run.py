@@ -72,28 +72,38 @@ def _close(console: Console, params: Params, pipeline: graph.Graph, ran: dict[st
 
 
 def table(pipeline: graph.Graph, ran: dict[str, ledger.Entry] | None) -> Table:
-    """Stage, time used and planned, peak memory, what it made; stages that are not in `ran` are unchanged."""
+    """Stage, time used and, where there was a plan, planned, peak memory, what it made.
+
+    Stages that are not in `ran` are unchanged.
+    """
+    reports, before = ledger.reports(), ledger.last_finished()
+    expected = {
+        name: figures.duration(plan["seconds"])
+        for name, plan in ledger.planned((ran or {}).values()).items()
+        if plan["seconds"]
+    }
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("stage")
     shown.add_column("time", justify="right")
-    shown.add_column("planned", justify="right")
+    if expected:
+        shown.add_column("planned", justify="right")
     shown.add_column("memory", justify="right")
     shown.add_column("made", overflow="fold")
-    reports, before, planned = ledger.reports(), ledger.last_finished(), ledger.planned((ran or {}).values())
     for node in pipeline.nodes:
         entry = (ran or {}).get(node.name)
-        memory, expected = entry or before.get(node.name), planned.get(node.name)
+        memory = entry or before.get(node.name)
         shown.add_row(
             node.name,
             figures.duration(entry["seconds"]) if entry else "unchanged",
-            figures.duration(expected["seconds"]) if expected and expected["seconds"] else "",
+            *([expected.get(node.name, "")] if expected else []),
             f"{memory['peak_memory_mib']:,.0f} MiB" if memory else "",
             figures.sentence(node.name, reports.get(node.name, {})),
         )
     if ran:
         total = sum(entry["seconds"] for entry in ran.values())
         peak = max(entry["peak_memory_mib"] for entry in ran.values())
-        shown.add_row("all", figures.duration(total), "", f"{peak:,.0f} MiB", "", style="bold")
+        blank = [""] if expected else []
+        shown.add_row("all", figures.duration(total), *blank, f"{peak:,.0f} MiB", "", style="bold")
     return shown
 
 

@@ -221,6 +221,17 @@ def test_the_closing_table_names_what_ran_and_what_did_not(workspace: Path) -> N
     assert "72" not in rows["evaluation"]
 
 
+def test_the_closing_table_has_planned_times_only_where_there_was_a_plan(workspace: Path) -> None:
+    examples.fill(workspace)
+    entry = examples.entry("ppo", 71.9)
+    heads = lambda: [column.header for column in run.table(graph.load(), {"ppo": entry}).columns]  # noqa: E731
+    assert heads() == ["stage", "time", "memory", "made"]
+    ledger.plan([{"run": entry["run"], "stage": "ppo", "tokens": None, "flops": None, "seconds": 125.0}])
+    assert heads() == ["stage", "time", "planned", "memory", "made"]
+    shown = run.table(graph.load(), {"ppo": entry})
+    assert "2 min 05 s" in list(shown.columns[2].cells)
+
+
 def test_status_says_why_a_stage_is_out_of_date(workspace: Path) -> None:
     examples.fill(workspace)
     pipeline = graph.load()
