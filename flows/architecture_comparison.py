@@ -94,19 +94,18 @@ def run(root: Path, say: Say, *, quick: bool) -> Path:
 def _row(
     name: str, candidates: Sequence[Candidate], workspace: Callable[[Candidate], comparison.Scratch], say: Say
 ) -> Row:
-    tried = []
-    for candidate in candidates:
-        place = workspace(candidate)
-        outcome = place.outcome("pretraining", Artifact.PRETRAINING_REPORT.value)
-        say(
-            f"      {candidate.name}: {'finished before, ' if outcome.again else ''}valid loss"
-            f" {outcome.report['val_loss']:.3f}, {figures.duration(outcome.seconds)}"
-        )
-        tried.append((outcome.report["val_loss"], candidate, place, outcome))
-    _, best, place, outcome = min(tried, key=lambda each: each[0])
+    known = {candidate.name: candidate for candidate in candidates}
+    chosen, place, outcome = comparison.best(
+        list(known),
+        lambda each: workspace(known[each]),
+        "pretraining",
+        lambda report: float(report["val_loss"]),
+        lambda report: f"loss {report['val_loss']:.3f}",
+        say,
+    )
     return Row(
         name=name,
-        candidate=best,
+        candidate=known[chosen],
         trained=outcome,
         measured=place.outcome("architecture_comparison", State.MEASURED.value),
         curve=read_curve(place.folder / Artifact.PRETRAINING_CURVE).get("val_bits_per_byte", []),

@@ -9,14 +9,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flows import ledger, process, profiles
+from flows import figures, ledger, process, profiles
 from pipelines.adapters import files, git, tracking
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import ArtifactError, MoteurError
@@ -86,6 +86,34 @@ class Scratch:
             flops=ledger.last_finished(self.folder)[module]["flops"],
             again=again,
         )
+
+
+def best(
+    names: Sequence[str],
+    workspace: Callable[[str], Scratch],
+    stage: str,
+    loss: Callable[[Mapping[str, Any]], float],
+    told: Callable[[Mapping[str, Any]], str],
+    say: Callable[[str], None],
+) -> tuple[str, Scratch, Outcome]:
+    """Run a stage for each candidate; the one with the least `loss` by its report, which is of the split valid.
+
+    Args:
+        names: Of the candidates.
+        workspace: Where one runs.
+        stage: What runs.
+        loss: By which it is chosen, from the report of the stage.
+        told: What is said of a report.
+        say: Prints a line for each candidate.
+    """
+    tried = []
+    for name in names:
+        place = workspace(name)
+        outcome = place.outcome(stage, Artifact[f"{stage.upper()}_REPORT"].value)
+        again = "finished before, " if outcome.again else ""
+        say(f"      {name}: {again}valid {told(outcome.report)}, {figures.duration(outcome.seconds)}")
+        tried.append((name, place, outcome))
+    return min(tried, key=lambda each: loss(each[2].report))
 
 
 def folder(name: str, *, quick: bool) -> str:

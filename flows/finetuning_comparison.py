@@ -98,17 +98,16 @@ def run(root: Path, say: Say, *, quick: bool) -> Path:
 def _row(
     name: str, candidates: Sequence[Candidate], workspace: Callable[[Candidate], comparison.Scratch], say: Say
 ) -> Row:
-    tried = []
-    for candidate in candidates:
-        place = workspace(candidate)
-        outcome = place.outcome("finetuning", Artifact.FINETUNING_REPORT.value)
-        say(
-            f"      {candidate.name}: {'finished before, ' if outcome.again else ''}valid score"
-            f" {valid_score(outcome.report):.3f}, {figures.duration(outcome.seconds)}"
-        )
-        tried.append((valid_score(outcome.report), candidate, place, outcome))
-    _, best, place, outcome = max(tried, key=lambda each: each[0])
-    return Row(name=name, candidate=best, trained=outcome, measured=_measured(place))
+    known = {candidate.name: candidate for candidate in candidates}
+    chosen, place, outcome = comparison.best(
+        list(known),
+        lambda each: workspace(known[each]),
+        "finetuning",
+        lambda report: -valid_score(report),
+        lambda report: f"score {valid_score(report):.3f}",
+        say,
+    )
+    return Row(name=name, candidate=known[chosen], trained=outcome, measured=_measured(place))
 
 
 def _measured(place: comparison.Scratch) -> Outcome:

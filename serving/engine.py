@@ -165,9 +165,13 @@ class Engine:
         queue: int,
         prefill_tokens: int,
     ) -> None:
-        from pipelines.core.learning.window import Window
+        from pipelines.core.learning.window import Window, unreadable
 
-        _refuse_recurrent(model)
+        if layers := unreadable(model):
+            raise MoteurError(
+                f"The model {type(model).__name__} has {layers} which keep no keys and values: set serving.engine to"
+                " vllm in params.yaml."
+            )
         self.model, self.tokenizer, self.slots, self.queue = model, tokenizer, slots, queue
         self.context: int = model.config.get_text_config().max_position_embeddings
         self.ends = end_tokens(model, tokenizer)
@@ -500,16 +504,6 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     ends = model.generation_config.eos_token_id
     ends = tokenizer.eos_token_id if ends is None else ends
     return frozenset([] if ends is None else [ends] if isinstance(ends, int) else ends)
-
-
-def _refuse_recurrent(model: Any) -> None:
-    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
-    strange = kinds - {"full_attention", "sliding_attention"}
-    if strange or getattr(model, "_is_stateful", False):
-        raise MoteurError(
-            f"the model {type(model).__name__} keeps other state than keys and values ({', '.join(sorted(strange))}):"
-            " set serving.engine to vllm in params.yaml"
-        )
 
 
 def mean_nats(job: Job) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.errors import MoteurError
 from serving.engine import Engine, EngineClosedError, EngineFullError, Generation, Job, Piece
 from tests.fixtures import corpus_records, tiny_tokenizer
 from tests.serving import live
@@ -257,3 +258,10 @@ def test_log_probabilities_are_those_of_a_plain_forward_pass(client: Client) -> 
         row = logprobs[len(PROMPTS[8]) - 1 + place]
         assert score.logprob == pytest.approx(float(row[score.token]), abs=1e-4)
         assert score.top[0][0] == score.token
+
+
+def test_a_model_that_keeps_a_state_is_refused_with_the_engine_that_serves_it() -> None:
+    stateful = mistral()
+    stateful.config.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(MoteurError, match=r"layers of kind linear_attention .* set serving\.engine to vllm"):
+        Engine(stateful, TOKENIZER, lambda _out: None, slots=2, queue=2, prefill_tokens=8)

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-READABLE = {"full_attention", "sliding_attention", "chunked_attention"}
+READABLE = {"full_attention", "sliding_attention"}
+
+
+def unreadable(model: "PreTrainedModel") -> str | None:
+    """Which layers of a model keep something else than a column of keys and values for each token; None: none does."""
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or []) - READABLE
+    if kinds:
+        return f"layers of kind {', '.join(sorted(kinds))}"
+    return "layers" if getattr(model, "_is_stateful", False) else None
 
 
 class Window:
@@ -37,8 +45,8 @@ class Window:
 
     def __init__(self, model: "PreTrainedModel", slots: int, columns: int) -> None:
         config = model.config.get_text_config()
-        if others := set(getattr(config, "layer_types", None) or []) - READABLE:
-            raise _refusal(config.model_type, f"layers of kind {', '.join(sorted(others))}")
+        if layers := unreadable(model):
+            raise _refusal(config.model_type, layers)
         self.columns = columns + columns // 4 + 1
         self.slots = slots
         self.lengths: list[int] = []
@@ -54,7 +62,7 @@ class Window:
         return len(self.lengths)
 
     def begin(self, lengths: Sequence[int]) -> None:
-        """Take empty rows for prompts of so many tokens; `feed` then gets them padded on the left."""
+        """Take empty rows for prompts of so many tokens; `prefill` then gets them padded on the left."""
         self.lengths = [0] * len(lengths)
         self.start = self.end = 0
         longest = max(lengths)
