@@ -60,7 +60,7 @@ def measured(name: str) -> dict[str, Any]:
     where, precision = device.prepare(0, params.threads), device.precision(settings.precision)
     model = llama(shape, vocab_size=params.tokenization.vocab_size, eos=1, pad=0).to(where)
     attention.use_fastest(model, device=where, context=settings.context)
-    optimizer = optimizers.build(settings.optimizer, model, weight_decay=settings.weight_decay)
+    optimizer = optimizers.build(settings.optimizer, model, weight_decay=settings.weight_decay, precision=precision)
     row = torch.randint(2, params.tokenization.vocab_size, (200_000,)).numpy()
     steps = training.train(
         partial(training.next_token_loss, model, device=where, precision=precision),

@@ -56,7 +56,7 @@ def steps(
     return model, training.train(
         partial(training.next_token_loss, forward, device=where, precision=precision),
         batches,
-        optimizers.build(settings.optimizer, model, weight_decay=settings.weight_decay),
+        optimizers.build(settings.optimizer, model, weight_decay=settings.weight_decay, precision=precision),
         schedule=schedule,
         steps=count,
         gradient_clip=settings.gradient_clip,

@@ -160,7 +160,9 @@ class _Trainer:
         self.valid = _held_out(self.tokens, "valid")
         self.test = _held_out(self.tokens, "test")
         self.model = _model(params, self.tokenizer, self.tokens, self.device)
-        self.optimizer = optimizers.build(settings.optimizer, self.model, weight_decay=settings.weight_decay)
+        self.optimizer = optimizers.build(
+            settings.optimizer, self.model, weight_decay=settings.weight_decay, precision=self.precision
+        )
         tokens = budgets.pretraining_tokens(
             settings.budget,
             max_tokens=settings.max_tokens,

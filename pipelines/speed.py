@@ -39,7 +39,7 @@ DOCUMENT = 200
 def main(params: Params) -> dict[str, float]:
     """Parameters, tokens a second, FLOPs a second (6 for each parameter and token); the median of the steps."""
     settings, target = params.pretraining, device.prepare(params.seed, params.threads)
-    model = _model(params, target)
+    model, precision = _model(params, target), device.precision(settings.precision)
     step_tokens = settings.batch_size * settings.context
     ids = np.random.default_rng(params.seed).integers(1, model.config.vocab_size, size=8 * step_tokens + 1)
     ids[::DOCUMENT] = 0
@@ -48,10 +48,10 @@ def main(params: Params) -> dict[str, float]:
             training.next_token_loss,
             _compiled(model) if settings.compile else model,
             device=target,
-            precision=device.precision(settings.precision),
+            precision=precision,
         ),
         Packed(ids.astype(np.uint32), settings.context, settings.batch_size, params.seed, separator=0),
-        optimizers.build(settings.optimizer, model, weight_decay=settings.weight_decay),
+        optimizers.build(settings.optimizer, model, weight_decay=settings.weight_decay, precision=precision),
         schedule=lambda _step: 1e-6,
         steps=sys.maxsize,
         gradient_clip=settings.gradient_clip,

@@ -144,7 +144,11 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.planned, trainer.exponent, trainer.resume = batches, schedule.turn_length_exponent, resume
         trainer.optimizer = optimizers.build(
-            schedule.optimizer, trainer.model, weight_decay=0.0, learning_rate=schedule.learning_rate
+            schedule.optimizer,
+            trainer.model,
+            weight_decay=0.0,
+            learning_rate=schedule.learning_rate,
+            precision=precision,
         )
         trainable = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
         trainer.train()

@@ -12,10 +12,22 @@ Name = Literal["adamw", "muon"]
 
 
 def build(
-    name: Name, model: "nn.Module", *, weight_decay: float, learning_rate: float = 0.0
+    name: Name,
+    model: "nn.Module",
+    *,
+    weight_decay: float,
+    learning_rate: float = 0.0,
+    precision: "torch.dtype | None" = None,
 ) -> "torch.optim.Optimizer":
-    """The optimiser `name`; a schedule may set its learning rate before each step."""
-    optimizer = {"adamw": adamw, "muon": muon}[name](model, weight_decay=weight_decay)
+    """The optimiser `name`; a schedule may set its learning rate before each step.
+
+    Weights and moments keep the precision of the model; matrix products, which Muon has, are computed in `precision`.
+    """
+    optimizer = (
+        muon(model, weight_decay=weight_decay, precision=precision)
+        if name == "muon"
+        else adamw(model, weight_decay=weight_decay)
+    )
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     return optimizer
@@ -33,7 +45,7 @@ def adamw(model: "nn.Module", *, weight_decay: float, betas: tuple[float, float]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, fused=True)
 
 
-def muon(model: "nn.Module", *, weight_decay: float) -> "torch.optim.Optimizer":
+def muon(model: "nn.Module", *, weight_decay: float, precision: "torch.dtype | None" = None) -> "torch.optim.Optimizer":
     """Muon (Jordan et al. 2024) for the matrices between the embeddings, AdamW without decay for everything else.
 
     Embeddings stay with AdamW, as its authors advise; one learning rate serves both (see `_muon_class`).
@@ -46,22 +58,28 @@ def muon(model: "nn.Module", *, weight_decay: float) -> "torch.optim.Optimizer":
     chosen = {id(weight) for weight in matrices}
     others = [weight for weight in weights if id(weight) not in chosen]
     return _pair(
-        _muon_class()(matrices, weight_decay=weight_decay),
+        _muon_class()(matrices, weight_decay=weight_decay, precision=precision),
         torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     )
 
 
-def orthogonalised(matrices_GMN: "torch.Tensor", steps: int = 5) -> "torch.Tensor":
+def orthogonalised(
+    matrices_GMN: "torch.Tensor", steps: int = 5, precision: "torch.dtype | None" = None
+) -> "torch.Tensor":
     """The nearest matrices with singular values near 1, by the quintic Newton-Schulz iteration of Jordan et al. 2024.
 
-    G matrices of M x N at once. All singular values end between 0.7 and 1.2 (small ones of the input less).
+    G matrices of M x N at once. All singular values end between 0.7 and 1.2 (small ones of the input less). It bears
+    being computed in bfloat16, its authors say; without `precision` it is computed in that of the input.
     """
+    import torch
+
     wide = matrices_GMN.shape[1] <= matrices_GMN.shape[2]
     x_GMN: torch.Tensor = matrices_GMN if wide else matrices_GMN.mT
-    x_GMN = x_GMN / x_GMN.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x_GMN = (x_GMN / x_GMN.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).to(precision)
     for _ in range(steps):
         gram_GMM = x_GMN @ x_GMN.mT
-        x_GMN = 3.4445 * x_GMN + (2.0315 * gram_GMM @ gram_GMM - 4.7750 * gram_GMM) @ x_GMN
+        factor_GMM = torch.baddbmm(gram_GMM, gram_GMM, gram_GMM, beta=-4.7750, alpha=2.0315)
+        x_GMN = torch.baddbmm(x_GMN, factor_GMM, x_GMN, beta=3.4445)
     return x_GMN if wide else x_GMN.mT
 
 
@@ -69,15 +87,23 @@ def _muon_class() -> "Callable[..., torch.optim.Optimizer]":
     import torch
 
     class Muon(torch.optim.Optimizer):
-        """torch.optim.Muon with matrices of one shape in one product, in the weights' own precision.
+        """torch.optim.Muon with matrices of one shape in one product, in the precision that the machine is fast in.
 
-        torch's takes them one by one in bfloat16, which a CPU without bfloat16 has to emulate: there a step of a small
-        model takes six times as long. Updates are scaled to the root mean square of AdamW's (Liu et al. 2025,
-        arXiv:2502.16982, equation 4); momentum is Nesterov's.
+        torch's takes them one by one and always in bfloat16, which a CPU without bfloat16 has to emulate: there a step
+        of a small model takes six times as long. Updates are scaled to the root mean square of AdamW's (Liu et al.
+        2025, arXiv:2502.16982, equation 4); momentum is Nesterov's.
         """
 
-        def __init__(self, weights: "Sequence[torch.Tensor]", *, weight_decay: float, momentum: float = 0.95) -> None:
+        def __init__(
+            self,
+            weights: "Sequence[torch.Tensor]",
+            *,
+            weight_decay: float,
+            momentum: float = 0.95,
+            precision: torch.dtype | None = None,
+        ) -> None:
             super().__init__(weights, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum})
+            self.precision = precision
 
         @torch.no_grad()
         def step(self, closure: Any = None) -> None:  # type: ignore[override]  # the loop needs no loss back
@@ -94,7 +120,8 @@ def _muon_class() -> "Callable[..., torch.optim.Optimizer]":
             for moment, gradient in zip(moments, gradients, strict=True):
                 moment.lerp_(gradient, 1 - group["momentum"])
                 ahead.append(gradient.lerp(moment, group["momentum"]))
-            for weight, update in zip(weights, orthogonalised(torch.stack(ahead)), strict=True):
+            updates = orthogonalised(torch.stack(ahead), precision=self.precision)
+            for weight, update in zip(weights, updates, strict=True):
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-scale)
 
         def _moment(self, weight: "torch.Tensor") -> "torch.Tensor":

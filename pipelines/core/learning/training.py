@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from pipelines.core.learning import attention
 from pipelines.core.learning.batches import Batch
 from pipelines.errors import TrainingError
 
@@ -84,23 +85,34 @@ def next_token_loss(
 ) -> "Tensor":
     """Cross-entropy of the next token in nats: mean over the targets asked, or their sum."""
     from torch.nn import functional
+    from transformers import PreTrainedModel
 
+    from pipelines.core.learning.cross_entropy import LinearCrossEntropy
+
+    targets_N = batch.targets_BT.to(device).flatten()
+    if isinstance(model, PreTrainedModel) and model.config.model_type in attention.PLAIN:
+        read = _read(model.base_model, batch, device=device, precision=precision)
+        hidden_ND, head_VD = read.last_hidden_state.flatten(0, 1), model.get_output_embeddings().weight
+        loss: Tensor = LinearCrossEntropy.apply(hidden_ND, head_VD, targets_N, precision, sum_up)  # type: ignore[no-untyped-call]
+        return loss
     logits_BTV = next_token_logits(model, batch, device=device, precision=precision)
-    return functional.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), batch.targets_BT.to(device).flatten(), reduction="sum" if sum_up else "mean"
-    )
+    return functional.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, reduction="sum" if sum_up else "mean")
 
 
 def next_token_logits(
     model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype"
 ) -> "Tensor":
     """What a causal model says comes next, (B, T, V)."""
+    logits_BTV: Tensor = _read(model, batch, device=device, precision=precision).logits
+    return logits_BTV
+
+
+def _read(model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype") -> Any:
     import torch
 
     places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
     with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-        logits_BTV: Tensor = model(input_ids=batch.inputs_BT.to(device), position_ids=places_BT, use_cache=False).logits
-    return logits_BTV
+        return model(input_ids=batch.inputs_BT.to(device), position_ids=places_BT, use_cache=False)
 
 
 def nats(

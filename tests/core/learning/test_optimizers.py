@@ -54,3 +54,12 @@ def test_muon_steps_as_torchs_own_to_the_precision_of_its_bfloat16():
 def test_learning_rate_is_the_one_asked_for_in_every_group():
     built = optimizers.build("muon", Two(), weight_decay=0.0, learning_rate=0.3)
     assert [group["lr"] for group in built.param_groups] == pytest.approx([0.3] * len(built.param_groups))
+
+
+def test_in_bfloat16_orthogonalised_matrices_are_nearly_the_same():
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 24, 40)
+    found = optimizers.orthogonalised(matrices, precision=torch.bfloat16).float()
+    wanted = optimizers.orthogonalised(matrices)
+    cosine = torch.nn.functional.cosine_similarity(found.flatten(1), wanted.flatten(1))
+    assert float(cosine.min()) > 0.999

@@ -1,0 +1,85 @@
+"""Softmax attention whose scores never leave the cache of a CPU.
+
+Scores of all heads at once, (B, H, T, T), go through the memory several times, which takes longer than the products. So
+a few heads are taken at a time, and of them a block of positions, which looks at nothing after itself: most of what
+causal attention hides is never computed. Scores are not kept but computed again for the gradient, as in FlashAttention
+(Dao et al. 2022, arXiv:2205.14135).
+
+Shapes: N = B x H sequences and heads, T positions, D width of a head, G heads of a part, Q positions of a block, K
+positions that it sees.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 128
+"""Positions of a block at most."""
+SCORES = 2**20
+"""Scores computed at once, about: 2 MiB in bfloat16."""
+
+
+class BlockAttention(torch.autograd.Function):
+    """`apply(query, key, value, bias, scaling)` for (N, T, D) each; the result is (N, T, D).
+
+    `bias` is added to the scores, -inf where a position must not be seen, as it must not be anywhere after the own one;
+    (T, T) for all, or (B, T, T).
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, bias: Tensor, scaling: float
+    ) -> Tensor:
+        """Softmax of the products, over what is seen, times the values."""
+        output_NTD = torch.empty_like(query_NTD)
+        for heads, asked, seen in _parts(query_NTD, bias):
+            weights_GQK = _weights(query_NTD, key_NTD, bias, scaling, (heads, asked, seen))
+            output_NTD[heads, asked] = weights_GQK @ value_NTD[heads, seen]
+        context.save_for_backward(query_NTD, key_NTD, value_NTD, bias)
+        context.scaling = scaling
+        return output_NTD
+
+    @staticmethod
+    def backward(context: Any, gradient_NTD: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Gradients of query, key and value."""
+        query_NTD, key_NTD, value_NTD, bias = context.saved_tensors
+        of_query_NTD, of_key_NTD, of_value_NTD = (torch.zeros_like(item) for item in (query_NTD, key_NTD, value_NTD))
+        for heads, asked, seen in _parts(query_NTD, bias):
+            weights_GQK = _weights(query_NTD, key_NTD, bias, context.scaling, (heads, asked, seen))
+            gradient_GQD = gradient_NTD[heads, asked]
+            of_value_NTD[heads, seen] += weights_GQK.mT @ gradient_GQD
+            of_weights_GQK = gradient_GQD @ value_NTD[heads, seen].mT
+            of_scores_GQK = torch._softmax_backward_data(of_weights_GQK, weights_GQK, -1, weights_GQK.dtype)  # noqa: SLF001
+            of_scores_GQK.mul_(context.scaling)
+            of_query_NTD[heads, asked] = of_scores_GQK @ key_NTD[heads, seen]
+            of_key_NTD[heads, seen] += of_scores_GQK.mT @ query_NTD[heads, asked]
+        return of_query_NTD, of_key_NTD, of_value_NTD, None, None
+
+
+def _parts(query_NTD: Tensor, bias: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Which heads, which of their positions, and what these can see."""
+    N, T, _ = query_NTD.shape
+    block = -(-T // -(-T // BLOCK))
+    several = N // len(bias) if bias.ndim == 3 else 1  # heads of one sequence, which share a bias
+    together = several * max(1, SCORES // (several * block * T))
+    for head in range(0, N, together):
+        for start in range(0, T, block):
+            end = min(T, start + block)
+            yield slice(head, min(N, head + together)), slice(start, end), slice(0, end)
+
+
+def _weights(
+    query_NTD: Tensor, key_NTD: Tensor, bias: Tensor, scaling: float, part: tuple[slice, slice, slice]
+) -> Tensor:
+    """How much each position asked looks at each that it sees, (G, Q, K)."""
+    heads, asked, seen = part
+    scores_GQK = (query_NTD[heads, asked] @ key_NTD[heads, seen].mT).mul_(scaling)
+    if bias.ndim == 3:
+        several = len(query_NTD) // len(bias)
+        sequences = slice(heads.start // several, heads.stop // several)
+        scores_GQK.view(-1, several, *scores_GQK.shape[1:]).add_(bias[sequences, None, asked, seen])
+    else:
+        scores_GQK.add_(bias[asked, seen])
+    return scores_GQK.softmax(-1)
