@@ -3,13 +3,13 @@
     python -m benchmarks.alignment seeds --count 5            # in a workspace that has been run
     python -m benchmarks.alignment too-long --count 3
     python -m benchmarks.alignment pairs --prompts 300 900 2700
-    python -m benchmarks.alignment sizes --prompts 2700 --shapes 64x2 128x3 192x4
+    python -m benchmarks.alignment sizes --prompts 2700 --shapes 64x2 128x3 192x4 192x4x6000000
 
 `seeds` runs feedback, reward modelling and PPO again, with the params of the workspace and a seed of their own.
 `too-long` does so with PPO on purpose too long: four times the iterations, no KL penalty, no KL limit; it shows what
 the chosen policy has of the best gold score along the way. `pairs` trains the reward model on more and more rankings,
 `sizes` on the rankings of the last `--prompts` at several sizes (width x layers), each of which is pretrained and
-fine-tuned on the same tokens first.
+fine-tuned first, on as many tokens as the workspace unless a third number says how many.
 Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
 with the same params and inputs is not repeated. Results: benchmarks/results/alignment.json.
 """
@@ -51,7 +51,9 @@ def main() -> None:
     parser.add_argument("question", choices=["seeds", "too-long", "pairs", "sizes"])
     parser.add_argument("--count", type=int, default=5, help="seeds")
     parser.add_argument("--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, for pairs")
-    parser.add_argument("--shapes", nargs="*", default=["64x2", "128x3", "192x4"], help="width x layers, for sizes")
+    parser.add_argument(
+        "--shapes", nargs="*", default=["64x2", "128x3", "192x4"], help="width x layers (x tokens), for sizes"
+    )
     settings = parser.parse_args()
     if settings.question == "pairs":
         rows = [
@@ -93,7 +95,7 @@ def _pairs(prompts: int, seed: int) -> Report:
 def _sized(shape: str, prompts: int) -> Report:
     """The same pairs for every size: those about responses of the workspace's instruction model."""
     _run(_ranked(prompts, FIRST_SEED), _asked(prompts, FIRST_SEED), "feedback", "reward_modeling")
-    width, layers = map(int, shape.split("x"))
+    width, layers, *tokens = map(int, shape.split("x"))
     model = {
         "hidden_size": width,
         "num_layers": layers,
@@ -102,12 +104,14 @@ def _sized(shape: str, prompts: int) -> Report:
     }
     reports = _run(
         f"size-{shape}-{prompts}",
-        {**_asked(prompts, FIRST_SEED), "model": model},
+        {**_asked(prompts, FIRST_SEED), "model": model, "pretraining": {"max_tokens": tokens[0]} if tokens else {}},
         *("pretraining", "finetuning", "reward_modeling"),
         given={Artifact.PREFERENCES: _home(_ranked(prompts, FIRST_SEED)) / Artifact.PREFERENCES},
     )
     facts = {
         "parameters": reports["pretraining"]["num_parameters"],
+        "tokens": reports["pretraining"]["num_tokens"],
+        "bits_per_byte": reports["pretraining"]["test_bits_per_byte"],
         "exact_match": reports["finetuning"]["exact_match"],
     }
     return {"shape": shape, "prompts": prompts, **facts, **_accuracy(reports)}
