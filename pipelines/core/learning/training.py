@@ -84,6 +84,7 @@ def next_token_loss(
     model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype", sum_up: bool = False
 ) -> "Tensor":
     """Cross-entropy of the next token in nats: mean over the targets asked, or their sum."""
+    import torch
     from torch.nn import functional
     from transformers import PreTrainedModel
 
@@ -91,7 +92,8 @@ def next_token_loss(
 
     targets_N = batch.targets_BT.to(device).flatten()
     if isinstance(model, PreTrainedModel) and model.config.model_type in attention.PLAIN:
-        read = _read(model.base_model, batch, device=device, precision=precision)
+        cast = _cast(model.base_model, precision) if torch.is_grad_enabled() else model.base_model
+        read = _read(cast, batch, device=device, precision=precision)
         hidden_ND, head_VD = read.last_hidden_state.flatten(0, 1), model.get_output_embeddings().weight
         loss: Tensor = LinearCrossEntropy.apply(hidden_ND, head_VD, targets_N, precision, sum_up)  # type: ignore[no-untyped-call]
         return loss
@@ -105,6 +107,14 @@ def next_token_logits(
     """What a causal model says comes next, (B, T, V)."""
     logits_BTV: Tensor = _read(model, batch, device=device, precision=precision).logits
     return logits_BTV
+
+
+def _cast(model: "nn.Module", precision: "torch.dtype") -> "Callable[..., Any]":
+    """A model that computes with its weights in `precision`; their gradients keep the precision of the weights."""
+    import torch
+
+    weights = {name: weight.to(precision) for name, weight in model.named_parameters()}
+    return lambda **inputs: torch.func.functional_call(model, weights, (), inputs)
 
 
 def _read(model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype") -> Any:
