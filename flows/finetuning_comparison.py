@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows import charts, comparison, figures, single_tasks
 from flows.charts import Series
 from flows.comparison import Outcome, Page, Table
+from pipelines import stage
 from pipelines.artifacts import Artifact, State
 
 Say = Callable[[str], None]
@@ -96,7 +95,7 @@ def run(root: Path, say: Say, *, quick: bool, single_tasks_asked: Sequence[str] 
         single_tasks_asked: Tasks that are also trained on alone; without any the largest is.
     """
     small: Mapping[str, Any] = QUICK if quick else {}
-    settings = {**_settings(root), **small}
+    settings = {**stage.load_params(root / "params.yaml").finetuning.model_dump(), **small}
     shown = single_tasks.shares(root, settings["task_weights"])
     single = single_tasks.chosen(shown, single_tasks_asked)
     inputs, folder = comparison.reads(root, "finetuning"), comparison.folder(NAME, quick=quick)
@@ -120,10 +119,6 @@ def run(root: Path, say: Say, *, quick: bool, single_tasks_asked: Sequence[str] 
     for sentence in page.summary:
         say(sentence)
     return path
-
-
-def _settings(root: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["finetuning"])
 
 
 def _planned(
