@@ -6,7 +6,8 @@
 Each fault is planted as it happens in the field, outside of the pipeline's code: in the data or the saved folders of a
 copied workspace, in its params, or by a patched function in the process that runs a stage. Stages after it run again,
 with params.seed of their own; what comes before is copied. `--base` is a workspace with a finished lifecycle; without
-it one is made. A run is right when the faulty stage is at fault and nobody else is. Results are written after each.
+it one is made, which takes as long as `moteur run`, and kept for the next time. A run is right when the faulty stage
+is at fault and nobody else is. Results are written after each.
 """
 
 import argparse
@@ -159,7 +160,7 @@ def play(name: str, seed: int, base: Path) -> dict[str, Any]:
     stages = STAGES[STAGES.index(fault.start) :]
     for stage in stages:
         (workspace / "reports" / f"{stage}.json").unlink(missing_ok=True)
-    _write_params(workspace, {"seed": seed, "threads": 1}, fault.params)
+    (workspace / "params.yaml").write_text(_params({"seed": seed, "threads": 1}, fault.params), encoding="utf-8")
     if fault.edit:
         fault.edit(workspace, random.Random(f"{name}:{seed}"))
     codes = _run(workspace, stages, name)
@@ -194,12 +195,12 @@ def _held(evidence: Evidence, fault: Fault) -> dict[str, Any]:
     }
 
 
-def _write_params(workspace: Path, top: dict[str, Any], changes: dict[str, dict[str, Any]]) -> None:
+def _params(top: dict[str, Any], changes: dict[str, dict[str, Any]]) -> str:
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for sections in (SMALL, changes):
         for section, keys in sections.items():
             values[section] |= keys
-    (workspace / "params.yaml").write_text(yaml.safe_dump({**values, **top}, sort_keys=False), encoding="utf-8")
+    return yaml.safe_dump({**values, **top}, sort_keys=False)
 
 
 def _run(workspace: Path, stages: Sequence[str], fault: str) -> dict[str, int]:
@@ -236,9 +237,11 @@ def child(fault: str, stages: Sequence[str]) -> None:
 
 
 def prepared(given: Path | None) -> Path:
-    """The workspace that all faults start from; what is there is used again."""
+    """The workspace that all faults start from; used again unless it was made of another workspace or other params."""
     base = HOME / "base"
-    if not (base / "ready").exists():
+    made, key = base / "made_of.json", {"base": str(given) if given else None, "params": _params({}, {})}
+    if not made.exists() or files.read_json(made) != key:
+        print(f"Making the base of all runs: {base}/log.txt", flush=True)
         shutil.rmtree(base, ignore_errors=True)
         if given:
             for part in ("data", "models", "reports"):
@@ -249,11 +252,11 @@ def prepared(given: Path | None) -> Path:
             (base / "data/sources").mkdir()
             stages = (*BEFORE, *STAGES)
         shutil.copytree(ROOT / Artifact.REWARD_FUNCTIONS, base / Artifact.REWARD_FUNCTIONS)
-        _write_params(base, {}, {})
+        (base / "params.yaml").write_text(_params({}, {}), encoding="utf-8")
         codes = _run(base, stages, "none")
         if len(codes) < len(stages) or any(codes.values()):
             raise SystemExit(f"The base could not be made: {codes}; see {base}/log.txt")
-        (base / "ready").touch()
+        files.write_json(made, key)
     return base
 
 

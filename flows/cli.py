@@ -624,20 +624,27 @@ app.add_typer(compare_app)
 def compare_finetuning(
     workspace: Workspace = None,
     quick: Annotated[bool, typer.Option("--quick", help="A part of the data: a first look.")] = False,
+    single_task: Annotated[
+        list[str] | None,
+        typer.Option("--single-task", metavar="TASK", help="Also train on it alone; may be repeated. [the largest]"),
+    ] = None,
 ) -> None:
-    """Full, LoRA, prompt tuning, biases and norms, and more or less replay: scores, forgetting, memory, time.
+    """Full, LoRA, prompt tuning, biases and norms, replay, one task alone: scores, forgetting, memory, time.
 
     Same base model, instructions and seed. Where several learning rates are tried, the split valid chooses; scores are
-    of the split test.
+    of the split test, over all tasks and for each.
 
     \b
     Examples:
       moteur compare finetuning
       moteur compare finetuning --quick --workspace .moteur/workspaces/tinystories
+      moteur compare finetuning --single-task mood --single-task continuation
     """
     from flows import finetuning_comparison
 
-    typer.echo(finetuning_comparison.run(_enter(workspace), typer.echo, quick=quick).resolve())
+    root = _enter(workspace)
+    page = finetuning_comparison.run(root, typer.echo, quick=quick, single_tasks_asked=single_task or ())
+    typer.echo(page.resolve())
 
 
 @compare_app.command("alignment")

@@ -168,7 +168,7 @@ def scratch(
     values = profiles.merge(base, overrides, f"the method {method}")
     matter = values if stage is None else {name: values[name] for name in _sections(root, stage)}
     key = {"params": matter, "inputs": {name: files.sha256((root / path).resolve()) for name, path in places.items()}}
-    place = root / State.COMPARISONS / comparison / method.replace(" ", "_")
+    place = root / State.COMPARISONS / comparison / re.sub(r"[^\w.-]", "_", method)
     if not (place / KEY).is_file() or json.loads((place / KEY).read_text(encoding="utf-8")) != key:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -181,18 +181,26 @@ def scratch(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class Table:
+    """More figures than fit beside each other in one table."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    """The first cell is the name of the method."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Table):
     """What a comparison shows."""
 
     name: str
     title: str
     summary: Sequence[str]
     """Sentences."""
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    """The first cell is the name of the method."""
     figures: Mapping[str, str]
     """Heading -> SVG."""
+    details: Mapping[str, Table] = field(default_factory=dict)
+    """Heading -> a table below the figures; not shown in the terminal."""
     notes: Sequence[str] = field(default=())
 
 

@@ -1,13 +1,14 @@
 """`moteur compare finetuning`: methods of fine-tuning on one base model, with the same data and seed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows import charts, comparison, figures
+from flows import charts, comparison, figures, single_tasks
 from flows.charts import Series
-from flows.comparison import Outcome, Page
+from flows.comparison import Outcome, Page, Table
+from pipelines import stage
 from pipelines.artifacts import Artifact, State
 
 Say = Callable[[str], None]
@@ -26,17 +27,23 @@ class Candidate:
     """None: as in params.yaml, and so its learning rate."""
     learning_rate: float | None = None
     replay_share: float | None = None
+    task: str | None = None
+    """Trained on alone, by `task_weights`; None: the mixture of params.yaml."""
+    task_weights: Mapping[str, float] | None = None
+    epochs: float | None = None
 
     @property
     def name(self) -> str:
         """Of its scratch workspace."""
         parts = [self.method, self.optimizer, self.learning_rate]
         parts += [f"replay {self.replay_share:g}"] if self.replay_share is not None else []
+        parts += [f"{self.task} alone"] if self.task is not None else []
+        parts += [f"{self.epochs:g} epochs"] if self.epochs is not None else []
         return " ".join(str(part) for part in parts if part is not None)
 
     def overrides(self) -> dict[str, Any]:
         """For the section finetuning."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None and name != "task"}
 
 
 METHODS: dict[str, tuple[Candidate, ...]] = {
@@ -59,6 +66,14 @@ METHODS: dict[str, tuple[Candidate, ...]] = {
 the best scores on the split valid is measured."""
 
 
+NO_REPLAY = "full, replay 0%"
+SAME_PASSES = "full, {} alone"
+SAME_TOKENS = "full, {} alone, as many tokens"
+ALONE_NO_REPLAY = "full, {} alone, as many tokens, replay 0%"
+"""Names of the rows of one task: as the mixture shows it, without the others; repeated until the training is as long as
+the mixture's; and that without replay, which would hide what the mixture itself does for the base model's text."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One method, its best candidate."""
@@ -70,13 +85,23 @@ class Row:
     measured: Outcome
 
 
-def run(root: Path, say: Say, *, quick: bool) -> Path:
-    """Run what has not run yet; write the page, show the table; return the page."""
+def run(root: Path, say: Say, *, quick: bool, single_tasks_asked: Sequence[str] = ()) -> Path:
+    """Run what has not run yet; write the page, show the table; return the page.
+
+    Args:
+        root: The workspace.
+        say: Prints a line.
+        quick: A part of the data.
+        single_tasks_asked: Tasks that are also trained on alone; without any the largest is.
+    """
     small: Mapping[str, Any] = QUICK if quick else {}
+    settings = {**stage.load_params(root / "params.yaml").finetuning.model_dump(), **small}
+    shown = single_tasks.shares(root, settings["task_weights"])
+    single = single_tasks.chosen(shown, single_tasks_asked)
     inputs, folder = comparison.reads(root, "finetuning"), comparison.folder(NAME, quick=quick)
 
     def workspace(candidate: Candidate) -> comparison.Scratch:
-        overrides = {"finetuning": {**candidate.overrides(), **small}}
+        overrides = {"finetuning": {**small, **candidate.overrides()}}
         return comparison.scratch(root, folder, candidate.name, overrides, inputs)
 
     untrained = comparison.scratch(
@@ -84,8 +109,9 @@ def run(root: Path, say: Say, *, quick: bool) -> Path:
     )
     say("base: measured without training")
     rows = [Row(name="base", candidate=None, trained=None, measured=_measured(untrained))]
-    for number, (name, candidates) in enumerate(METHODS.items(), 1):
-        say(f"[{number}/{len(METHODS)}] {name}")
+    count = len(METHODS) + 3 * len(single)
+    for number, (name, candidates) in enumerate(_planned(single, settings, list(shown), rows), 1):
+        say(f"[{number}/{count}] {name}")
         rows.append(_row(name, candidates, workspace, say))
         page = drawn(rows, quick=quick)
         path = comparison.write(page, {"quick": quick, "rows": [_values(row) for row in rows]})
@@ -93,6 +119,22 @@ def run(root: Path, say: Say, *, quick: bool) -> Path:
     for sentence in page.summary:
         say(sentence)
     return path
+
+
+def _planned(
+    single: Sequence[str], settings: Mapping[str, Any], tasks: Sequence[str], rows: Sequence[Row]
+) -> Iterator[tuple[str, Sequence[Candidate]]]:
+    """Names of rows and their candidates. `rows` grows meanwhile: how long is as long is known once both have run."""
+    yield from METHODS.items()
+    for task in single:
+        weights = single_tasks.alone(task, settings["task_weights"], tasks)
+        candidate = Candidate(method="full", task=task, task_weights=weights)
+        yield SAME_PASSES.format(task), (candidate,)
+        tokens = {row.name: row.trained.report["num_tokens"] for row in rows if row.trained}
+        epochs = settings["epochs"] * tokens["full"] / tokens[SAME_PASSES.format(task)]
+        longer = replace(candidate, epochs=round(epochs, 3))
+        yield SAME_TOKENS.format(task), (longer,)
+        yield ALONE_NO_REPLAY.format(task), (replace(longer, replay_share=0.0),)
 
 
 def _row(
@@ -125,6 +167,7 @@ def _values(row: Row) -> dict[str, Any]:
         "name": row.name,
         "candidate": row.candidate.overrides() if row.candidate else None,
         "trainable_parameters": row.trained.report["trainable_parameters"] if row.trained else 0,
+        "task": row.candidate.task if row.candidate else None,
         "num_tokens": row.trained.report["num_tokens"] if row.trained else 0,
         "seconds": row.trained.seconds if row.trained else None,
         "peak_memory_mib": row.trained.peak_memory_mib if row.trained else None,
@@ -141,7 +184,8 @@ COLUMNS = (
 def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
     """The page."""
     every = {row.name: row.measured.report for row in rows}
-    gains = {name: gain(every, name) for name in every if name != "base"}
+    gains = {row.name: gain(every, row.name) for row in rows if row.candidate and not row.candidate.task}
+    tasks = list(every["base"]["by_task"])
     return Page(
         name=NAME,
         title="Methods of fine-tuning",
@@ -149,6 +193,7 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
             "One base model, the same instructions, seed and passes; scores on the split test, greedy, single turn.",
             *(["A quick look: a part of the data, so that no method has learnt all it can."] if quick else []),
             *(verdicts(every) if {"full", "lora", "prompt_tuning"} <= set(every) else []),
+            *mixture_verdicts(rows),
         ],
         columns=COLUMNS,
         rows=[_cells(row) for row in rows],
@@ -169,6 +214,13 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
                 "gain in score",
                 "forgetting",
             ),
+            **_mixture_figure(rows, tasks),
+        },
+        details={
+            "The score of each task (95 %)": Table(
+                columns=["method", *tasks],
+                rows=[[row.name, *single_tasks.cells(row.measured.report, tasks)] for row in rows],
+            )
         },
         notes=[
             (
@@ -181,8 +233,46 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
                 " matrix, and biases act on every text."
             ),
             "Where several rates were tried, the split valid chose.",
+            (
+                "One task alone: the others have weight 0. For the same passes the model sees the records of the task"
+                " that the mixture shows; for as many tokens it sees them again until it was trained as long. Replay is"
+                " as in params.yaml unless the row says otherwise. A task's score is exact match where its answers are"
+                " short, else ROUGE-L."
+            ),
         ],
     )
+
+
+def mixture_verdicts(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each task that was also trained on alone."""
+    every = {row.name: row.measured.report for row in rows}
+    return [
+        single_tasks.sentence(
+            task,
+            base=every["base"],
+            mixture=every["full"],
+            same_passes=every[SAME_PASSES.format(task)],
+            same_tokens=every[SAME_TOKENS.format(task)],
+            no_replay=(every[NO_REPLAY], every[ALONE_NO_REPLAY.format(task)]),
+        )
+        for task in _single(rows)
+        if ALONE_NO_REPLAY.format(task) in every
+    ]
+
+
+def _single(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.candidate.task for row in rows if row.candidate and row.candidate.task))
+
+
+def _mixture_figure(rows: Sequence[Row], tasks: Sequence[str]) -> dict[str, str]:
+    compared = ["base", "full", *(SAME_TOKENS.format(task) for task in _single(rows))]
+    every = {row.name: row.measured.report for row in rows if row.name in compared}
+    if len(every) <= 2:
+        return {}
+    scores = {
+        task: {name: single_tasks.score(report, task)["mean"] for name, report in every.items()} for task in tasks
+    }
+    return {"The mixture (full) beside one task alone": charts.bar_chart(scores, "score")}
 
 
 def _cells(row: Row) -> list[str]:

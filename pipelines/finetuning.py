@@ -175,6 +175,11 @@ def _mixture(
             f"finetuning.task_weights names {unknown}, but the tasks of the data are {known}: correct it in"
             " params.yaml, or in the profile that brings the data (there, `task_weights: {}` weighs all tasks alike)"
         )
+    if known and not any(settings.task_weights.get(task, 1.0) for task in known):
+        raise ParamsError(
+            f"finetuning.task_weights is 0 for every task of the data, {known}, so that nothing is left to learn: give"
+            " one of them a weight above 0 in params.yaml"
+        )
     mixed = mixture.build(
         tokenizer,
         records,

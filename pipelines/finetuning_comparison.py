@@ -1,6 +1,7 @@
 """Measure a fine-tuned model on held-out test data: one method of `moteur compare finetuning`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines import stage
 from pipelines.adapters import datasets, device, metrics, models
@@ -29,6 +30,8 @@ class MethodReport:
     """Over the records of the other tasks; None without any."""
     rouge_l_low: float | None
     rouge_l_high: float | None
+    by_task: dict[str, dict[str, dict[str, Any]]]
+    """Task -> exact_match or rouge_l, and token_f1 -> mean, ends of the 95 % interval (low, high), records (count)."""
     forgetting: float
     """Relative change of bits per byte on held-out pretraining text."""
     num_records: int
@@ -72,6 +75,7 @@ def main(params: Params, tracker: Tracker) -> MethodReport:
         rouge_l=overlap.get("mean"),
         rouge_l_low=overlap.get("low"),
         rouge_l_high=overlap.get("high"),
+        by_task=examiner.by_task(asked, said),
         forgetting=forgetting(before, after),
         num_records=len(asked.every),
     )

@@ -17,6 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -308,8 +309,9 @@ class Finetuning(Section):
     turn_length_exponent: Annotated[float, Field(ge=0, le=1)]
     """A token of a turn with n tokens weighs n to the power of minus this in the loss. 0 is the mean over tokens, where
     stories drown answers of one word; 1 the mean over turns; 0.5 between."""
-    task_weights: dict[str, float]
-    """Task -> share of its records kept (above 1: repeated). A task that is not named has weight 1."""
+    task_weights: dict[str, Weight]
+    """Task -> share of its records kept (above 1: repeated; 0: the task is left out). A task that is not named has
+    weight 1."""
     replay_share: Annotated[float, Field(ge=0, lt=1)]
     """Share of the training tokens that are pretraining text, against forgetting."""
     checkpoint_every: Positive

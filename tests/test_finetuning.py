@@ -114,6 +114,13 @@ def test_a_weight_for_an_unknown_task_is_an_error_that_lists_the_tasks(tmp_path,
         finetuning.main(params, NullTracker())
 
 
+def test_weights_that_leave_every_task_out_are_an_error(tmp_path, monkeypatch):
+    weights = {"question_answering": 0.0, "summarisation": 0.0}
+    params = workspace(tmp_path, monkeypatch, task_weights=weights)
+    with pytest.raises(ParamsError, match=r"finetuning\.task_weights is 0 for every task.*above 0"):
+        finetuning.main(params, NullTracker())
+
+
 def test_conversations_that_are_all_too_long_are_an_error(tmp_path, monkeypatch):
     params = workspace(tmp_path, monkeypatch, max_length=8)
     with pytest.raises(DataError, match=r"longer than finetuning\.max_length \(8\)"):

@@ -256,3 +256,9 @@ def test_a_secret_where_an_address_or_a_name_belongs_is_refused_and_not_shown(ch
     said = fault(feedback__constitution__endpoint=ENDPOINT | changes)
     assert f"feedback.constitution.endpoint.{next(iter(changes))} must be" in said
     assert "s3cr3t" not in said
+
+
+@pytest.mark.parametrize("weight", [-0.5, float("inf"), float("nan")])
+def test_a_task_has_a_weight_that_can_be_drawn_by(weight: float) -> None:
+    assert "finetuning.task_weights.mood" in fault(finetuning__task_weights={"mood": weight})
+    assert params.parse(changed(finetuning__task_weights={"mood": 0})).finetuning.task_weights == {"mood": 0}

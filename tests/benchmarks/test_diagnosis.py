@@ -1,6 +1,7 @@
 """The planted faults are the faults they are called."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,37 @@ def test_a_right_verdict_blames_the_guilty_stage_and_nobody_else() -> None:
     )
     assert bench._held(off, kl)["right"]
     assert not bench._held(off, healthy)["right"]
+
+
+def test_the_base_is_made_by_all_stages_and_again_only_for_another_workspace_or_other_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    def fake(workspace: Path, stages: Sequence[str], _fault: str) -> dict[str, int]:
+        assert (workspace / "params.yaml").exists()
+        ran.append(len(stages))
+        return dict.fromkeys(stages, 0)
+
+    monkeypatch.setattr(bench, "HOME", tmp_path / "home")
+    monkeypatch.setattr(bench, "_run", fake)
+    base = bench.prepared(None)
+    assert bench.prepared(None) == base
+    assert ran == [9]
+    for part in ("data", "models", "reports"):
+        (tmp_path / "finished" / part).mkdir(parents=True)
+    bench.prepared(tmp_path / "finished")
+    assert ran == [9, 4]
+    monkeypatch.setitem(bench.SMALL, "feedback", {"num_prompts": 50})
+    bench.prepared(tmp_path / "finished")
+    assert ran == [9, 4, 4]
+
+
+def test_a_base_that_cannot_be_made_names_the_stage_and_the_log_and_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "HOME", tmp_path)
+    monkeypatch.setattr(bench, "_run", lambda *_given: {"ingestion": 0, "data_validation": 3})
+    for _again in range(2):
+        with pytest.raises(SystemExit, match=r"data_validation': 3.*base/log\.txt"):
+            bench.prepared(None)

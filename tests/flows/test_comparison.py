@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from flows import alignment_comparison, architecture_comparison, comparison, finetuning_comparison, process
+from pipelines.adapters import datasets, files
 from pipelines.artifacts import Artifact, State
-from pipelines.errors import ArtifactError
+from pipelines.errors import ArtifactError, ParamsError
 from tests.flows.examples import ROOT
 
 FINETUNING = {"trainable_parameters": 1000, "num_tokens": 5000, "rouge_l": 0.3}
@@ -32,6 +33,20 @@ ALIGNED = {
 BITS = {"llama": 0.5, "lstm": 0.8, "rnn": 0.9, "mlp": 1.0}
 
 
+def tokens_of(settings):
+    """Mood has half of the records and a fifth of the tokens."""
+    return round(1e5 * settings["epochs"] * (0.2 if settings["task_weights"].get("continuation") == 0 else 1.0))
+
+
+def by_task(settings, exact):
+    """What is left out is not learnt."""
+    weights = settings["task_weights"]
+    scores = {"continuation": ("rouge_l", 0.4), "mood": ("exact_match", exact)}
+    means = {task: (name, 0.1 if weights.get(task) == 0 else mean) for task, (name, mean) in scores.items()}
+    spread = {"low": 0.05, "high": 0.95, "count": 10}
+    return {task: {name: {"mean": mean, **spread}} for task, (name, mean) in means.items()}
+
+
 def settings_of(params):
     return params["pretraining"]["objective"] == "causal", params["model"]["architecture"]
 
@@ -54,6 +69,8 @@ def workspace(tmp_path, monkeypatch):
         if "." not in artifact.path.name:
             (tmp_path / artifact).mkdir(parents=True)
             (tmp_path / artifact / "made.txt").write_text(artifact, encoding="utf-8")
+    records = [{"task": task} for task in ("mood", "mood", "mood", "continuation", "continuation", "continuation")]
+    files.write_jsonl(datasets.file(tmp_path / Artifact.VALIDATED, "instructions", "train"), records)
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -72,13 +89,14 @@ def started(monkeypatch):
         settings = params["finetuning"]
         if module == "finetuning":
             report = {**FINETUNING, "exact_match": EXACT[settings["method"]] - settings["learning_rate"]}
+            report["num_tokens"] = tokens_of(settings)
             place = folder / Artifact.FINETUNING_REPORT
         elif module == "finetuning_comparison":
             exact = 0.0 if folder.name == "base" else EXACT[settings["method"]]
             spread = {"exact_match_low": exact - 0.05, "exact_match_high": exact + 0.05}
             forgot = {"full": 0.2, "lora": 0.05}.get(settings["method"], 0.0)
             report = {"exact_match": exact, "exact_match_story_removed": 0.1, "rouge_l": 0.3, **spread}
-            report |= {"forgetting": forgot}
+            report |= {"forgetting": forgot, "by_task": by_task(settings, exact)}
             place = folder / State.MEASURED
         elif module == "pretraining":
             report, place = pretrained(params, folder), folder / Artifact.PRETRAINING_REPORT
@@ -110,15 +128,64 @@ def test_each_method_of_finetuning_is_tried_and_the_best_on_valid_is_measured(wo
     said = []
     page = finetuning_comparison.run(workspace, said.append, quick=False)
     trained = [name for name, module, *_ in started if module == "finetuning"]
-    assert len(trained) == len(set(trained)) == sum(map(len, finetuning_comparison.METHODS.values()))
+    alone = [f"full, mood alone{more}" for more in ("", ", as many tokens", ", as many tokens, replay 0%")]
+    assert len(trained) == len(set(trained)) == sum(map(len, finetuning_comparison.METHODS.values())) + len(alone)
     measured = [name for name, module, *_ in started if module == "finetuning_comparison"]
-    assert len(measured) == 1 + len(finetuning_comparison.METHODS)
+    assert len(measured) == 1 + len(finetuning_comparison.METHODS) + len(alone)
     assert "bitfit_adamw_0.02" in measured
     assert "bitfit_adamw_0.05" not in measured
     assert any("LoRA keeps 97% of the gain" in line and "is met" in line for line in said)
     assert "LoRA keeps 97%" in page.read_text(encoding="utf-8")
     rows = json.loads((workspace / "reports/comparison/finetuning.json").read_text(encoding="utf-8"))["rows"]
-    assert [row["name"] for row in rows] == ["base", *finetuning_comparison.METHODS]
+    assert [row["name"] for row in rows] == ["base", *finetuning_comparison.METHODS, *alone]
+
+
+def test_the_largest_task_of_the_mixture_is_trained_on_alone_for_the_same_passes_and_for_as_many_tokens(
+    workspace, started
+):
+    said = []
+    page = finetuning_comparison.run(workspace, said.append, quick=False).read_text(encoding="utf-8")
+    names = ("full", "full_mood_alone", "full_mood_alone_4_epochs", "full_replay_0_mood_alone_4_epochs")
+    mixture, short, long, bare = (made(workspace, name) for name in names)
+    assert short == {**mixture, "task_weights": {"continuation": 0.0, "mood": 1.0}}
+    assert long == {**short, "epochs": 4.0}
+    assert bare == {**long, "replay_share": 0.0}
+    assert mixture["epochs"] == 0.8
+    rows = json.loads((workspace / "reports/comparison/finetuning.json").read_text(encoding="utf-8"))["rows"]
+    tokens = {row["name"]: row["num_tokens"] for row in rows}
+    assert tokens["full, mood alone, as many tokens"] == tokens["full"] == 5 * tokens["full, mood alone"]
+    words = "score 0.700, 0.700, 0.700; mean score of the other tasks 0.400, 0.100, 0.100 (base model 0.400)"
+    assert any(words in line for line in said)
+    assert words in page
+    assert "0.700 (0.050 to 0.950)" in page
+    assert not any("0.050 to 0.950" in line for line in said)
+
+
+def made(workspace, name):
+    path = workspace / State.COMPARISONS / "finetuning" / name / "params.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["finetuning"]
+
+
+def test_tasks_that_are_asked_for_are_trained_on_alone_with_the_weight_they_have_in_the_mixture(workspace, started):
+    asked = ["continuation", "mood"]
+    finetuning_comparison.run(workspace, lambda _line: None, quick=False, single_tasks_asked=asked)
+    assert made(workspace, "full_continuation_alone")["task_weights"] == {"continuation": 0.4, "mood": 0.0}
+    assert made(workspace, "full_mood_alone")["task_weights"] == {"continuation": 0.0, "mood": 1.0}
+
+
+def test_a_single_task_that_the_data_lack_is_an_error_that_lists_the_tasks_before_anything_is_trained(
+    workspace, started
+):
+    with pytest.raises(ParamsError, match=r"--single-task names \['joke'\].*\['continuation', 'mood'\]"):
+        finetuning_comparison.run(workspace, lambda _line: None, quick=True, single_tasks_asked=["joke"])
+    assert not started
+
+
+def test_data_of_one_task_are_no_mixture_and_nothing_is_held_against_it(workspace, started):
+    records = [{"task": "mood"}]
+    files.write_jsonl(datasets.file(workspace / Artifact.VALIDATED, "instructions", "train"), records)
+    finetuning_comparison.run(workspace, lambda _line: None, quick=True)
+    assert not any("alone" in name for name, *_ in started)
 
 
 def test_what_is_finished_is_not_run_again_until_params_or_inputs_change(workspace, started):
