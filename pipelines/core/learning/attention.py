@@ -145,7 +145,7 @@ def _attend(heads_NTD: "Sequence[Tensor]", bias: "Tensor", scaling: float) -> "T
 
     if torch.compiler.is_compiling():  # which fuses what is between the products
         query_NTD, key_NTD, value_NTD = heads_NTD
-        bias = bias if bias.ndim == 2 else bias.repeat_interleave(len(query_NTD) // len(bias), dim=0)  # noqa: PLR2004
+        bias = bias if bias.ndim == 2 else bias.repeat_interleave(len(query_NTD) // len(bias), dim=0)
         return torch.baddbmm(bias, query_NTD, key_NTD.mT, alpha=scaling).softmax(-1) @ value_NTD
     output_NTD: Tensor = BlockAttention.apply(*heads_NTD, bias, scaling)  # type: ignore[no-untyped-call]
     return output_NTD
