@@ -133,7 +133,7 @@ def main() -> None:
         machine=machine,
         comparisons=[comparison(f"{size} parameters", turns) for size, turns in found.items()],
         aims=[aim for size, turns in found.items() if size in ("3M", "10M") for aim in _aims(size, turns)],
-        notes=["Muon orthogonalises the update of each matrix in float32; the AdamW row shows a step without that."],
+        notes=["Muon orthogonalises the update of each matrix; the AdamW row shows a step without that."],
     )
 
 
