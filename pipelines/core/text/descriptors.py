@@ -100,12 +100,14 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _class_counts(data: bytes, spans_N: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """How many bytes of each class, that of plain letters aside, each span has."""
+    """How many bytes of each class, that of lower-case letters aside, each span has."""
     starts_N = np.cumsum(spans_N) - spans_N
-    classes_B = np.frombuffer(data.translate(_CLASSES), dtype=np.uint8)
-    counts = dict.fromkeys((_NON_ASCII, _INNER), np.zeros(len(spans_N), dtype=np.int64)) if data.isascii() else {}
-    for wanted in {*range(8)} - {_WORD} - counts.keys():
-        counts[wanted] = np.add.reduceat((classes_B == wanted).view(np.uint8), starts_N, dtype=np.int64)
+    classes = data.translate(_CLASSES)
+    classes_B = np.frombuffer(classes, dtype=np.uint8)
+    counts = dict.fromkeys(range(8), np.zeros(len(spans_N), dtype=np.int64))
+    for wanted in {*counts} - {_WORD}:
+        if wanted in classes:
+            counts[wanted] = np.add.reduceat((classes_B == wanted).view(np.uint8), starts_N, dtype=np.int64)
     return counts
 
 

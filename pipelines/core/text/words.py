@@ -131,7 +131,9 @@ def split_words(texts: Sequence[str]) -> Words:
     cuts = np.empty(0, dtype=np.int64)
     if not data.isascii():
         in_word_B, cuts = _beyond_ascii(np.frombuffer(data, dtype=np.uint8), in_word_B.copy())
-    bounds = np.flatnonzero(np.diff(in_word_B, prepend=False))  # a line end follows each text, so every run has an end
+    changes_B = in_word_B.copy()
+    np.not_equal(in_word_B[1:], in_word_B[:-1], out=changes_B[1:])
+    bounds = np.flatnonzero(changes_B)  # a line end follows each text, so every run has an end
     starts_W, ends_W = bounds[::2], bounds[1::2]
     if len(cuts):
         runs = starts_W
