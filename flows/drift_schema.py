@@ -28,9 +28,9 @@ def check(reference: Sample, window: Sample, *, expected_share: float) -> list[S
         expected_share: Share that must lie within, in [0, 1].
     """
     import numpy as np
-    import pandas as pd
 
     from pipelines.adapters import expectations
+    from pipelines.adapters.tables import Tables
 
     names = [name for name in reference.columns if name in window.columns and name != PERPLEXITY]
     if not names or not len(window):
@@ -49,11 +49,10 @@ def check(reference: Sample, window: Sample, *, expected_share: float) -> list[S
         for name in names
         if np.isfinite(reference.columns[name]).any()
     ]
-    count = len(window)
-    table = pd.DataFrame({"id": range(count), "split": "window", "line": range(1, count + 1)})
-    for name in names:
-        table[name] = window.columns[name].astype(float)
-    outcomes = expectations.check({"corpus": table}, contract, expectations.compile_contract(contract), DOCS)
+    columns = {name: window.columns[name].astype(float) for name in names}
+    with Tables({"corpus": columns}) as tables:
+        tables.add("corpus", "window", range(len(window)), np.arange(1, len(window) + 1), columns)
+        outcomes = expectations.check(tables, contract, expectations.compile_contract(contract), DOCS)
     return [
         SchemaRow(
             column=str(item.expectation.arguments["column"]),

@@ -2,22 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, product
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from pipelines import stage
 from pipelines.adapters import datasets, expectations, files
-from pipelines.adapters.datasets import KINDS, SPLITS, Kind, Split
+from pipelines.adapters.datasets import KINDS, Kind, Split
 from pipelines.adapters.expectations import Outcome
+from pipelines.adapters.tables import Tables
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact, State
+from pipelines.core.text.descriptors import Columns
 from pipelines.core.text.ledger import Ledger
 from pipelines.core.text.records import Record
 from pipelines.core.text.screening import REASONS, SPLIT_ORDER, Rules, Screen, Screened, redact_record
@@ -25,7 +24,7 @@ from pipelines.errors import DataError
 from pipelines.params import DataValidation, Params
 
 REJECTS = "rejects.jsonl"
-BATCH_BYTES = 1 << 19
+BATCH_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +43,20 @@ class DataValidationReport:
 
 
 def main(params: Params, tracker: Tracker) -> DataValidationReport:
-    """Screen every record, hold the contract against the accepted ones, then copy them."""
+    """Screen every record and copy the accepted ones, then hold the contract against them."""
     settings = params.data_validation
     contract = expectations.compile_contract(settings.expectations)
     ledger = Ledger()
     rejects = State.ROOT.path / REJECTS
-    files.write_jsonl(rejects, screen(settings, ledger, tracker))
-    check_shares(ledger, settings.max_rejected_share, rejects)
-    tables: dict[str, pd.DataFrame] = {kind: ledger.table(kind) for kind in KINDS}
-    outcomes = expectations.check(tables, settings.expectations, contract, State.DATA_DOCS.path)
-    check_outcomes(outcomes)
-    profiles = {kind: ledger.profile(kind) for kind in KINDS}
-    with files.replacing(Artifact.VALIDATED.path) as fresh:
+    columns: dict[str, Columns] = {kind: Screen.columns(kind) for kind in KINDS}
+    with files.replacing(Artifact.VALIDATED.path) as fresh, Tables(columns) as tables:
         fresh.mkdir()
-        copy_accepted(ledger, Artifact.RAW.path, fresh)
+        files.write_jsonl(rejects, screen(settings, fresh, ledger, tables, tracker))
+        check_shares(ledger, settings.max_rejected_share, rejects)
+        outcomes = expectations.check(tables, settings.expectations, contract, State.DATA_DOCS.path)
+        check_outcomes(outcomes)
         shutil.copyfile(rejects, fresh / REJECTS)
-    files.write_json(Artifact.REFERENCE_PROFILE.path, profiles)
+    files.write_json(Artifact.REFERENCE_PROFILE.path, {kind: ledger.profile(kind) for kind in KINDS})
     reasons = ledger.reasons
     num_documents, num_accepted = reasons.total(), reasons.pop("accepted")
     return DataValidationReport(
@@ -75,30 +72,54 @@ def main(params: Params, tracker: Tracker) -> DataValidationReport:
     )
 
 
-def screen(settings: DataValidation, ledger: Ledger, tracker: Tracker) -> Iterator[Record]:
-    """Judge every record, fill the ledger, and give an entry for each reject."""
+def screen(
+    settings: DataValidation, target: Path, ledger: Ledger, tables: Tables, tracker: Tracker
+) -> Iterator[Record]:
+    """Judge every record, copy the accepted lines, fill ledger and tables, and give an entry for each reject."""
     judge = Screen(Rules(**{item.name: getattr(settings, item.name) for item in fields(Rules)}))
-    redact = settings.personal_data == "redact"
     with tracker.progress("records", None, "records") as bar:
-        for split in SPLIT_ORDER:
-            for kind in KINDS:
-                line = 0
-                for batch in files.read_jsonl_batches(datasets.file(Artifact.RAW.path, kind, split), BATCH_BYTES):
-                    screened = judge.judge(kind, split, batch)
-                    ledger.add(kind, split, batch, screened, redact=redact)
-                    yield from _rejects(kind, split, line, batch, screened, ledger)
-                    line += len(batch)
-                    bar.advance(len(batch))
+        for split, kind in product(SPLIT_ORDER, KINDS):
+            source = datasets.file(Artifact.RAW.path, kind, split)
+            before = 0
+            with datasets.file(target, kind, split).open("wb") as accepted:
+                for lines, records in files.read_jsonl_batches(source, BATCH_BYTES):
+                    screened = judge.judge(kind, split, records)
+                    ledger.add(kind, split, screened)
+                    _add_rows(tables, kind, split, before, records, screened)
+                    redacted = screened.personal if settings.personal_data == "redact" else ()
+                    accepted.writelines(_accepted(kind, lines, screened, redacted))
+                    yield from _rejects(kind, split, before, records, screened, ledger)
+                    before += len(records)
+                    bar.advance(len(records))
+
+
+def _add_rows(
+    tables: Tables, kind: Kind, split: Split, before: int, records: Sequence[Record], screened: Screened
+) -> None:
+    kept = np.flatnonzero(screened.codes_N == 0)
+    ids = [records[index]["id"] for index in kept.tolist()]
+    tables.add(kind, split, ids, before + kept + 1, {name: values[kept] for name, values in screened.columns.items()})
+
+
+def _accepted(kind: Kind, lines: Sequence[bytes], screened: Screened, redacted: Collection[int]) -> Iterator[bytes]:
+    """The lines of the accepted records, those to be redacted redacted."""
+    for index in np.flatnonzero(screened.codes_N == 0).tolist():
+        if index in redacted:
+            record = json.loads(lines[index])
+            redact_record(kind, record)
+            yield (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        else:
+            yield lines[index]
 
 
 def _rejects(
-    kind: Kind, split: Split, line: int, batch: Sequence[Record], screened: Screened, ledger: Ledger
+    kind: Kind, split: Split, before: int, batch: Sequence[Record], screened: Screened, ledger: Ledger
 ) -> Iterator[Record]:
     path = datasets.file(Artifact.RAW.path, kind, split).as_posix()
     for index in np.flatnonzero(screened.codes_N).tolist():
         entry = {
             "file": path,
-            "line": line + index + 1,
+            "line": before + index + 1,
             "id": batch[index]["id"],
             "reason": REASONS[screened.codes_N[index]],
             "detail": screened.details[index],
@@ -144,26 +165,6 @@ def _described(item: Outcome) -> Iterator[str]:
     yield f"  {item.expectation.name} of {item.expectation.records} ({arguments}): found {item.observed}"
     for row in item.rows:
         yield "      " + "  ".join(f"{name} {value}" for name, value in row.items())
-
-
-def copy_accepted(ledger: Ledger, source: Path, target: Path) -> None:
-    """Copy the accepted lines, those to be redacted redacted."""
-    for kind, split in product(KINDS, SPLITS):
-        part = ledger.parts[kind, split]
-        codes = part.verdicts
-        with datasets.file(source, kind, split).open("rb") as old, datasets.file(target, kind, split).open("wb") as new:
-            _copy_lines(kind, old, new, codes, part.redacted)
-
-
-def _copy_lines(kind: Kind, old: IO[bytes], new: IO[bytes], codes: NDArray[np.uint8], redacted: set[int]) -> None:
-    for index, (line, code) in enumerate(zip(old, codes.tolist(), strict=True)):
-        if code:
-            continue
-        if index in redacted:
-            record = json.loads(line)
-            redact_record(kind, record)
-            line = (json.dumps(record, ensure_ascii=False) + "\n").encode()  # noqa: PLW2901
-        new.write(line)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 4_000_000
 """Text that is encoded at once, on all cores."""
+READ_BYTES = 1 << 18
 EXAMPLES = 3
 
 
@@ -185,16 +186,14 @@ class Shards:
     def _runs(self, source: Path, split: datasets.Split, bar: Any) -> Iterator[tokens.Encoded]:
         import numpy as np
 
-        texts = (record["text"] for record in datasets.records(source, "corpus", split))
+        batches = files.read_jsonl_batches(datasets.file(source, "corpus", split), READ_BYTES)
+        texts = (record["text"] for _, records in batches for record in records)
         for chunk, num_bytes in _chunks(texts):
-            ids: list[int] = []
-            for encoding in self._encoder.encode_batch_fast(chunk, add_special_tokens=False):
-                ids += encoding.ids
-                ids.append(self._end)
+            found = self._encoder.encode_batch_fast(chunk, add_special_tokens=False)
+            row = np.fromiter(chain.from_iterable((*encoding.ids, self._end) for encoding in found), dtype=np.uint32)
             self.num_special_token_strings += sum(any(token in text for token in self._special) for text in chunk)
-            row = np.array(ids, dtype=np.uint32)
             if split == "train":
-                self._used[np.unique(row)] = True
+                self._used[row] = True
             bar.advance(len(chunk))
             yield tokens.Encoded(ids=row, num_bytes=num_bytes, num_documents=len(chunk))
 

@@ -3,11 +3,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from pipelines import data_validation, params
 from pipelines.adapters import datasets, expectations, files
+from pipelines.adapters.tables import Tables
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.text.screening import REASONS
 from pipelines.data_validation import DataValidationReport
@@ -184,10 +186,10 @@ def test_the_results_come_in_the_order_of_the_contract() -> None:
     ]
     contract = [Expectation.model_validate({"records": "corpus", **rule}) for rule in rules]
     run()
-    import pandas as pd
-
-    tables = {"corpus": pd.DataFrame({"id": ["a"], "split": ["train"], "line": [1], "words": [60]})}
-    outcomes = expectations.check(tables, contract, expectations.compile_contract(contract), Path("docs"))
+    columns = {"words": np.array([60])}
+    with Tables({"corpus": columns}) as tables:
+        tables.add("corpus", "train", ["a"], np.array([1]), columns)
+        outcomes = expectations.check(tables, contract, expectations.compile_contract(contract), Path("docs"))
     assert [item.met for item in outcomes] == [False, True, False, True]
 
 

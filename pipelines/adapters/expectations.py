@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from pipelines.adapters.tables import INDEX, Tables
 from pipelines.errors import ParamsError
 from pipelines.params import Expectation
-
-INDEX = ["id", "split", "line"]
-"""Columns by which a row is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +48,11 @@ def _compiled(library: Any, number: int, item: Expectation) -> Any:
         raise ParamsError(f"{where}: {' '.join(str(error).split())}") from None
 
 
-def check(
-    tables: Mapping[str, pd.DataFrame], expectations: Sequence[Expectation], compiled: Sequence[Any], docs: Path
-) -> list[Outcome]:
+def check(tables: Tables, expectations: Sequence[Expectation], compiled: Sequence[Any], docs: Path) -> list[Outcome]:
     """Check every expectation against the table of its kind and write the Data Docs.
 
     Args:
-        tables: Kind of record -> one row a record, with the columns of `INDEX`.
+        tables: Of the records.
         expectations: The contract.
         compiled: From `compile_contract`.
         docs: Folder of the HTML; what is there is replaced.
@@ -69,15 +63,16 @@ def check(
     import great_expectations as gx
 
     shutil.rmtree(docs, ignore_errors=True)
+    tables.commit()
     context = _context(gx, docs)
     outcomes: dict[int, Outcome] = {}
-    for kind, table in tables.items():
+    for kind, columns in tables.columns.items():
         numbers = [number for number, item in enumerate(expectations) if item.records == kind]
-        _check_columns(table, [(number, expectations[number]) for number in numbers])
+        _check_columns(columns, [(number, expectations[number]) for number in numbers])
         if numbers:
-            results = _run(gx, context, kind, table, [compiled[number] for number in numbers])
+            results = _run(gx, context, kind, tables.path, [compiled[number] for number in numbers])
             for number, result in zip(numbers, results, strict=True):
-                outcomes[number] = _outcome(expectations[number], number, result, table)
+                outcomes[number] = _outcome(expectations[number], number, result, tables)
     context.build_data_docs()
     return [outcomes[number] for number in sorted(outcomes)]
 
@@ -97,20 +92,20 @@ def _context(gx: Any, docs: Path) -> Any:
     return context
 
 
-def _check_columns(table: pd.DataFrame, items: Sequence[tuple[int, Expectation]]) -> None:
+def _check_columns(columns: Sequence[str], items: Sequence[tuple[int, Expectation]]) -> None:
     for number, item in items:
         column = item.arguments.get("column")
-        if column is not None and column not in table.columns:
+        if column is not None and column not in columns:
             raise ParamsError(
                 f"data_validation.expectations.{number} ({item.name}): {item.records} have no column {column!r}; there"
-                f" are {', '.join(table.columns)}"
+                f" are {', '.join(columns)}"
             )
 
 
-def _run(gx: Any, context: Any, kind: str, table: pd.DataFrame, compiled: Sequence[Any]) -> list[Any]:
+def _run(gx: Any, context: Any, kind: str, database: Path, compiled: Sequence[Any]) -> list[Any]:
     """The results in the order of `compiled`: the library sorts them by column, the `meta` says which is which."""
-    asset = context.data_sources.add_pandas(kind).add_dataframe_asset("descriptors")
-    batch = asset.add_batch_definition_whole_dataframe("accepted")
+    source = context.data_sources.add_sqlite(kind, connection_string=f"sqlite:///{database}")
+    batch = source.add_table_asset("descriptors", table_name=kind).add_batch_definition_whole_table("accepted")
     suite = context.suites.add(gx.ExpectationSuite(name=kind))
     for number, item in enumerate(compiled):
         item.meta = {**(item.meta or {}), "number": number}
@@ -120,14 +115,15 @@ def _run(gx: Any, context: Any, kind: str, table: pd.DataFrame, compiled: Sequen
         gx.Checkpoint(
             name=kind,
             validation_definitions=[definition],
-            result_format={"result_format": "SUMMARY", "unexpected_index_column_names": INDEX},
+            result_format={"result_format": "SUMMARY", "unexpected_index_column_names": list(INDEX)},
         )
     )
-    (outcome,) = checkpoint.run(batch_parameters={"dataframe": table}).run_results.values()
+    (outcome,) = checkpoint.run().run_results.values()
+    source.get_execution_engine().close()
     return sorted(outcome.results, key=lambda result: result.expectation_config.meta["number"])
 
 
-def _outcome(expectation: Expectation, number: int, result: Any, table: pd.DataFrame) -> Outcome:
+def _outcome(expectation: Expectation, number: int, result: Any, tables: Tables) -> Outcome:
     if result.exception_info and _raised(result.exception_info):
         raise ParamsError(
             f"data_validation.expectations.{number} ({expectation.name}) cannot be computed:"
@@ -138,10 +134,8 @@ def _outcome(expectation: Expectation, number: int, result: Any, table: pd.DataF
     observed = values.get("observed_value")
     rows = values.get("partial_unexpected_index_list") or []
     column = expectation.arguments.get("column")
-    if not rows and not result.success and column is not None and len(table):
-        rows = (
-            table.sort_values(column, kind="stable").iloc[[0, len(table) // 2, -1]][[*INDEX, column]].to_dict("records")
-        )
+    if not rows and not result.success and column is not None:
+        rows = list(tables.extremes(expectation.records, column))
     return Outcome(
         expectation=expectation,
         met=bool(result.success),

@@ -76,14 +76,15 @@ def test_batches_of_lines_hold_what_single_lines_do(tmp_path: Path) -> None:
     rows = [{"id": str(number), "text": "ü" * number} for number in range(50)]
     files.write_jsonl(path, rows)
     batches = list(files.read_jsonl_batches(path, 300))
-    assert [row for batch in batches for row in batch] == list(files.read_jsonl(path)) == rows
+    assert [row for _, batch in batches for row in batch] == list(files.read_jsonl(path)) == rows
+    assert b"".join(line for lines, _ in batches for line in lines) == path.read_bytes()
     assert len(batches) > 5
 
 
 def test_a_torn_line_of_a_batch_is_named_with_its_number(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 5 + b'{"a": NaN}\n{"a": ')
     batches = files.read_jsonl_batches(tmp_path / "a.jsonl", 20)
-    assert next(batches) == [{"a": 1}] * 3
+    assert next(batches) == ([b'{"a": 1}\n'] * 3, [{"a": 1}] * 3)
     with pytest.raises(ArtifactError, match=r"a\.jsonl:7 is not JSON"):
         list(batches)
     with pytest.raises(ArtifactError, match="is missing"):

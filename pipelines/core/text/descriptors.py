@@ -43,7 +43,7 @@ def _byte_classes() -> NDArray[np.uint8]:
     return table
 
 
-_CLASSES: Final = _byte_classes()
+_CLASSES: Final = _byte_classes().tobytes()
 
 _DAMAGE: Final = re.compile(
     "[\ufffd\x80-\x9f]"  # the replacement character; C1 controls, which are cp1252 read as Latin-1
@@ -69,15 +69,14 @@ def describe(texts: Sequence[str], words: Words) -> Columns:
         Column name -> N values. Counts are whole numbers; shares lie in [0, 1] and are 0 for an empty text.
     """
     data, sizes_N = encoded(texts)
-    bytes_B = np.frombuffer(data, dtype=np.uint8)
-    classes_N8 = _class_counts(bytes_B, sizes_N + 1)
+    classes = _class_counts(data, sizes_N + 1)
     characters_N = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     trigrams, offsets = words.ngrams(3)
-    letters_N = classes_N8[:, [_WORD, _UPPER, _DIGIT, _NON_ASCII]].sum(axis=1)
+    letters_N = sizes_N + 1 - sum(classes[other] for other in (_PUNCTUATION, _CONTROL, _INNER, _SPACE))
     damaged_N = np.zeros(len(texts), dtype=np.int64)
     if not data.isascii():
         damaged_N[:] = [damaged_characters(text) for text in texts]
-    lines_N, longest_N = _lines(bytes_B, sizes_N)
+    lines_N, longest_N = _lines(np.frombuffer(data, dtype=np.uint8), sizes_N)
     return {
         "characters": characters_N,
         "bytes": sizes_N,
@@ -87,12 +86,12 @@ def describe(texts: Sequence[str], words: Words) -> Columns:
         "mean_word_length": _share(letters_N, words.counts),
         "distinct_word_share": _share(distinct_counts(words.hashes_W, words.offsets_N1), words.counts),
         "repeated_trigram_share": _share(np.diff(offsets) - distinct_counts(trigrams, offsets), np.diff(offsets)),
-        "control_character_share": _share(classes_N8[:, _CONTROL], characters_N),
+        "control_character_share": _share(classes[_CONTROL], characters_N),
         "damaged_character_share": _share(damaged_N, characters_N),
-        "non_ascii_share": _share(classes_N8[:, _NON_ASCII], characters_N),
-        "digit_share": _share(classes_N8[:, _DIGIT], characters_N),
-        "upper_case_share": _share(classes_N8[:, _UPPER], characters_N),
-        "punctuation_share": _share(classes_N8[:, _PUNCTUATION], characters_N),
+        "non_ascii_share": _share(classes[_NON_ASCII], characters_N),
+        "digit_share": _share(classes[_DIGIT], characters_N),
+        "upper_case_share": _share(classes[_UPPER], characters_N),
+        "punctuation_share": _share(classes[_PUNCTUATION], characters_N),
     }
 
 
@@ -100,9 +99,16 @@ def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(part / np.maximum(whole, 1), dtype=np.float32)
 
 
-def _class_counts(bytes_B: NDArray[np.uint8], spans_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    texts_B = np.repeat(np.arange(len(spans_N), dtype=np.int32) * 8, spans_N)
-    return np.bincount(texts_B + _CLASSES[bytes_B], minlength=8 * len(spans_N)).reshape(-1, 8)
+def _class_counts(data: bytes, spans_N: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """How many bytes of each class, that of lower-case letters aside, each span has."""
+    starts_N = np.cumsum(spans_N) - spans_N
+    classes = data.translate(_CLASSES)
+    classes_B = np.frombuffer(classes, dtype=np.uint8)
+    counts = dict.fromkeys(range(8), np.zeros(len(spans_N), dtype=np.int64))
+    for wanted in {*counts} - {_WORD}:
+        if wanted in classes:
+            counts[wanted] = np.add.reduceat((classes_B == wanted).view(np.uint8), starts_N, dtype=np.int64)
+    return counts
 
 
 def _lines(bytes_B: NDArray[np.uint8], sizes_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,8 +1,8 @@
 """Duplicates: exact ones by digest, near ones by MinHash (Broder 1997) and locality-sensitive hashing."""
 
 import hashlib
-import itertools
 import os
+import struct
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -25,7 +25,9 @@ BAND_SLOTS: Final = 1 << 23
 Sketches = NDArray[np.uint32]
 """A row of `PERMUTATIONS` for each text."""
 
-_SPACED: Final = bytes(ord(" ") if chr(byte).isspace() else byte for byte in range(128)) + bytes(range(128, 256))
+_PLAIN: Final = bytes(ord(" ") if chr(byte).isspace() else ord(chr(byte).lower()) for byte in range(128)) + bytes(128)
+"""Of ASCII: lower case, and a space for any white space."""
+_ROW: Final = struct.Struct(f"{PERMUTATIONS}I")
 _KEPT: Final = np.dtype([("start", "<u8"), ("size", "<u4"), ("sketch", "<u4", PERMUTATIONS)])
 
 
@@ -49,13 +51,19 @@ class ExactDuplicates:
 
 def _plain(texts: Sequence[str]) -> list[bytes]:
     """The texts in lower case, their words one space apart: as `str.split` would, but ASCII all at once."""
-    whole = "\0".join(texts)
+    whole = "\0".join(map(str.strip, texts))
     if not texts or not whole.isascii() or whole.count("\0") >= len(texts):
         return [" ".join(text.lower().split()).encode() for text in texts]
-    plain = whole.lower().encode().translate(_SPACED)
-    while b"  " in plain:
+    plain = whole.encode().translate(_PLAIN)
+    while _has_double_spaces(plain):
         plain = plain.replace(b"  ", b" ")
-    return plain.replace(b" \0", b"\0").replace(b"\0 ", b"\0").strip(b" ").split(b"\0")
+    return plain.split(b"\0")
+
+
+def _has_double_spaces(data: bytes) -> bool:
+    """As `b"  " in data`, which takes thirty times as long."""
+    spaces_B = np.frombuffer(data, dtype=np.uint8) == ord(" ")
+    return bool((spaces_B[1:] & spaces_B[:-1]).any())
 
 
 class NearDuplicates:
@@ -85,7 +93,7 @@ class NearDuplicates:
         """
         shingles, offsets = words.ngrams(SHINGLE_WORDS)
         chosen = np.flatnonzero(wanted_N & (np.diff(offsets) > 0))
-        sketches = _sketches(shingles, offsets, self._seed)[chosen - np.cumsum(np.diff(offsets) == 0)[chosen]]
+        sketches = _sketches(shingles, offsets, self._seed)[chosen]
         keys = _band_keys(sketches)
         fresh = np.ones(len(chosen), dtype=np.bool_)
         found: dict[int, str] = {}
@@ -111,16 +119,12 @@ class NearDuplicates:
 
 
 def _sketches(shingles: Hashes, offsets_N1: NDArray[np.int64], seed: int) -> Sketches:
-    """Of the texts that have shingles."""
+    """Of N texts; what a text without shingles gets means nothing."""
     from rensa import RMinHash
 
-    bounds = np.unique(offsets_N1).tolist()
-    if len(bounds) < 2:
-        return np.empty((0, PERMUTATIONS), dtype=np.uint32)
-    tokens = shingles.view("S8").tolist()
-    sets = [tokens[start:end] for start, end in itertools.pairwise(bounds)]
-    rows: Any = RMinHash.digest_matrix_from_token_byte_sets(sets, PERMUTATIONS, seed)
-    return np.array(rows.to_rows(), dtype=np.uint32)
+    rows: Any = RMinHash.digest_matrix_from_flat_token_hashes(shingles, offsets_N1, PERMUTATIONS, seed).to_rows()
+    packed = b"".join([_ROW.pack(*row) for row in rows])  # half the time of numpy.array(rows)
+    return np.frombuffer(packed, dtype=np.uint32).reshape(-1, PERMUTATIONS)
 
 
 def _band_keys(sketches: Sketches) -> Hashes:

@@ -61,17 +61,25 @@ class KeyIndex:
         """Append an entry for each key, in order."""
         if not len(keys_K):
             return
-        entries = np.arange(self._count + 1, self._count + 1 + len(keys_K), dtype=np.uint32)
-        slots = self._slots(keys_K)
-        order = np.argsort(slots, kind="stable")
-        before = self._last[slots]
-        again = slots[order[1:]] == slots[order[:-1]]
-        before[order[1:][again]] = entries[order[:-1][again]]
-        self._last[slots] = entries  # of equal slots the last one stays
         links = np.empty(len(keys_K), dtype=_LINK)
-        links["key"], links["before"] = keys_K, before
+        links["key"], links["before"] = keys_K, self._chained(self._slots(keys_K))
         self._file.write(links.tobytes())
         self._file.flush()
         self._count += len(keys_K)
         words, bits = self._places(keys_K)
-        np.bitwise_or.at(self._filter, words, bits)
+        while len(words):  # of equal words one gets its bits, the others come again
+            self._filter[words] |= bits
+            lacking = (self._filter[words] & bits) != bits
+            words, bits = words[lacking], bits[lacking]
+
+    def _chained(self, slots_K: Hashes) -> NDArray[np.uint32]:
+        """Put the next entries into their slots; the entry that was in the slot of each before it."""
+        entries = np.arange(self._count + 1, self._count + 1 + len(slots_K), dtype=np.uint32)
+        before = self._last[slots_K]
+        self._last[slots_K] = entries  # of equal slots the last one stays
+        lost = np.flatnonzero(self._last[slots_K] != entries)
+        shared = np.unique(np.concatenate((lost, self._last[slots_K[lost]].astype(np.int64) - self._count - 1)))
+        shared = shared[np.argsort(slots_K[shared], kind="stable")]
+        again = slots_K[shared[1:]] == slots_K[shared[:-1]]
+        before[shared[1:][again]] = entries[shared[:-1][again]]
+        return before

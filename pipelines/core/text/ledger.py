@@ -1,79 +1,43 @@
-"""The ledger of validation: verdicts and descriptors of every record in typed arrays, never its text."""
+"""The ledger of validation: verdicts, descriptors and words are counted; nothing is kept of a single record."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.core.text.descriptors import Columns
-from pipelines.core.text.profile import WordCounts, concatenated, profile
+from pipelines.core.text.profile import WordCounts, profile
 from pipelines.core.text.records import CONTRACTS, Record
 from pipelines.core.text.screening import REASONS, SPLIT_ORDER, Screen, Screened
+from pipelines.core.text.tally import Tally
 
 KINDS: Final = tuple(CONTRACTS)
 SPLITS: Final = tuple(reversed(SPLIT_ORDER))
 
 
-@dataclass
-class Part:
-    """What is known of one file: a few bytes a record."""
-
-    kind: str
-    split: str
-    ids: list["pd.Series[str]"] = field(default_factory=list)
-    columns: list[Columns] = field(default_factory=list)
-    codes: list[NDArray[np.uint8]] = field(default_factory=list)
-    redacted: set[int] = field(default_factory=set)
-    num_personal: int = 0
-
-    @property
-    def verdicts(self) -> NDArray[np.uint8]:
-        """Index into `REASONS` of each record."""
-        return np.concatenate([np.empty(0, dtype=np.uint8), *self.codes])
-
-    def add(self, batch: Sequence[Record], screened: Screened, *, redact: bool) -> None:
-        """Note a batch."""
-        if redact:
-            start = sum(map(len, self.codes))
-            self.redacted |= {start + index for index in screened.personal}
-        self.ids.append(pd.Series([record["id"] for record in batch], dtype="string[pyarrow]"))
-        self.columns.append({name: _narrow(values) for name, values in screened.columns.items()})
-        self.codes.append(screened.codes_N)
-        self.num_personal += len(screened.personal)
-
-    def table(self) -> pd.DataFrame:
-        """The accepted records, one a row: id, split, line, descriptors."""
-        if not self.codes:
-            return pd.DataFrame()
-        accepted = self.verdicts == 0
-        columns = concatenated(self.columns)
-        frame = pd.DataFrame({"id": pd.concat(self.ids, ignore_index=True)[accepted]})
-        frame["split"] = pd.Categorical([self.split], categories=list(SPLITS)).repeat(len(frame))
-        frame["line"] = np.flatnonzero(accepted) + 1
-        return frame.assign(**{name: values[accepted] for name, values in columns.items()})
-
-
-def _narrow(values: NDArray[Any]) -> NDArray[Any]:
-    return values.astype(np.int32) if values.dtype.kind == "i" else values
-
-
 class Ledger:
-    """All parts, the words of the training data, and examples of what was rejected."""
+    """Verdicts of all records, values and words of the training data, and examples of what was rejected."""
 
     def __init__(self) -> None:
-        self.parts = {(kind, split): Part(kind, split) for kind in KINDS for split in SPLITS}
+        self._verdicts: dict[tuple[str, str], NDArray[np.int64]] = {
+            (kind, split): np.zeros(len(REASONS), dtype=np.int64) for kind in KINDS for split in SPLITS
+        }
+        self._tallies = {kind: {name: Tally() for name in Screen.columns(kind)} for kind in KINDS}
         self._words = {kind: WordCounts() for kind in KINDS}
         self._examples: dict[str, list[Record]] = {kind: [] for kind in KINDS}
+        self.num_personal = 0
+        """Records in which personal data were found."""
 
-    def add(self, kind: str, split: str, batch: Sequence[Record], screened: Screened, *, redact: bool) -> None:
+    def add(self, kind: str, split: str, screened: Screened) -> None:
         """Note a batch."""
-        self.parts[kind, split].add(batch, screened, redact=redact)
+        self._verdicts[kind, split] += np.bincount(screened.codes_N, minlength=len(REASONS))
+        self.num_personal += len(screened.personal)
         if split == "train":
-            self._words[kind].add(screened.words, screened.codes_N == 0)
+            accepted_N = screened.codes_N == 0
+            self._words[kind].add(screened.words, accepted_N)
+            for name, tally in self._tallies[kind].items():
+                tally.add(screened.columns[name][accepted_N])
 
     def add_example(self, kind: str, entry: Record, text: str) -> None:
         """Keep the first rejected records, one of each reason."""
@@ -82,12 +46,8 @@ class Ledger:
             examples.append({**entry, "text": text})
 
     def _reasons(self, kinds: Sequence[str]) -> Counter[str]:
-        counts = Counter(dict.fromkeys(REASONS, 0))
-        for part in self.parts.values():
-            if part.kind in kinds:
-                codes = np.bincount(part.verdicts, minlength=len(REASONS)).tolist()
-                counts.update(dict(zip(REASONS, codes, strict=True)))
-        return counts
+        counts = sum(counts for (kind, _), counts in self._verdicts.items() if kind in kinds)
+        return Counter(dict(zip(REASONS, np.asarray(counts).tolist(), strict=True)))
 
     def excess(self, kind: str, limit: float) -> str:
         """What is to be said when a greater share of `kind` than `limit` is rejected: reasons, three records."""
@@ -104,21 +64,9 @@ class Ledger:
         )
         return f"{rejected:,} of {total:,} records of {kind} are rejected:\n{reasons}\nFor instance:\n{rows}"
 
-    def table(self, kind: str) -> pd.DataFrame:
-        """The accepted records of one kind, all splits."""
-        tables = [table for split in SPLITS if len(table := self.parts[kind, split].table())]
-        return pd.concat(tables, ignore_index=True) if tables else self._empty_table(kind)
-
-    def _empty_table(self, kind: str) -> pd.DataFrame:
-        columns = Screen.columns(kind)
-        return pd.DataFrame({name: pd.Series(dtype="float64") for name in ["id", "split", "line", *columns]})
-
     def profile(self, kind: str) -> dict[str, Any]:
         """The reference profile of one kind."""
-        part = self.parts[kind, "train"]
-        accepted = part.verdicts == 0
-        columns = {name: values[accepted] for name, values in concatenated(part.columns).items()}
-        return profile(columns, self._words[kind])
+        return profile(int(self._verdicts[kind, "train"][0]), self._tallies[kind], self._words[kind])
 
     @property
     def reasons(self) -> Counter[str]:
@@ -128,9 +76,4 @@ class Ledger:
     @property
     def num_accepted(self) -> dict[str, int]:
         """By `<kind>.<split>`."""
-        return {f"{kind}.{split}": int((part.verdicts == 0).sum()) for (kind, split), part in self.parts.items()}
-
-    @property
-    def num_personal(self) -> int:
-        """Records in which personal data were found."""
-        return sum(part.num_personal for part in self.parts.values())
+        return {f"{kind}.{split}": int(counts[0]) for (kind, split), counts in self._verdicts.items()}

@@ -1,11 +1,12 @@
 """The reference profile: how the accepted training data are distributed; drift is measured against it later."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.core.text.tally import Tally, quantiles
 from pipelines.core.text.words import Hashes, Words
 
 QUANTILES: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -62,47 +63,53 @@ class WordCounts:
         return {word: rounded(-negative / self.total) for negative, word, _ in self._ranked()[:count]}
 
 
-def distribution(values_N: NDArray[Any]) -> dict[str, Any]:
+def distribution(tally: Tally) -> dict[str, Any]:
     """Moments, quantiles and a histogram whose bins hold about equal shares.
 
     Args:
-        values_N: At least one number.
+        tally: At least one number.
 
     Returns:
         mean, std, min, max; quantiles by level; edges (ascending, distinct) and the share of the values in each bin:
         bin i holds edges[i] <= x < edges[i + 1], the last one its right edge too.
     """
-    values = values_N.astype(np.float64)
-    edges = _edges(values)
-    counts = np.histogram(values, edges)[0]
+    values, counts = tally.counted()
+    total = counts.sum()
+    mean = (values * counts).sum() / total
+    edges = _edges(values, counts)
+    found = np.histogram(values, edges, weights=counts)[0]
+    levels = quantiles(values, counts, QUANTILES)
     return {
-        "mean": rounded(values.mean()),
-        "std": rounded(values.std()),
-        "min": rounded(values.min()),
-        "max": rounded(values.max()),
-        "quantiles": {
-            str(level): rounded(value) for level, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
-        },
+        "mean": rounded(mean),
+        "std": rounded(np.sqrt((np.square(values - mean) * counts).sum() / total)),
+        "min": rounded(values[0]),
+        "max": rounded(values[-1]),
+        "quantiles": {str(level): rounded(value) for level, value in zip(QUANTILES, levels, strict=True)},
         "edges": [float(edge) for edge in edges],
-        "shares": [rounded(count / len(values)) for count in counts],
+        "shares": [rounded(count / total) for count in found],
     }
 
 
-def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    least, most = values.min(), values.max()
+def _edges(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    least, most = values[0], values[-1]
     if least == most:
         return np.array([least, least + 1])
-    inner = {rounded(edge) for edge in np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])}
+    inner = {rounded(edge) for edge in quantiles(values, counts, np.linspace(0, 1, BINS + 1)[1:-1])}
     return np.array([least, *sorted(edge for edge in inner if least < edge < most), most])
 
 
-def profile(columns: dict[str, NDArray[Any]], words: WordCounts) -> dict[str, Any]:
-    """The profile of one kind of record."""
-    count = len(next(iter(columns.values()), ()))
+def profile(records: int, tallies: Mapping[str, Tally], words: WordCounts) -> dict[str, Any]:
+    """The profile of one kind of record.
+
+    Args:
+        records: How many there are.
+        tallies: Of the values of each descriptor.
+        words: Of all records.
+    """
     return {
-        "records": count,
+        "records": records,
         "words": words.total,
-        "descriptors": {name: distribution(values) for name, values in columns.items()} if count else {},
+        "descriptors": {name: distribution(tally) for name, tally in tallies.items()} if records else {},
         "top_words": words.top(),
     }
 
@@ -110,8 +117,3 @@ def profile(columns: dict[str, NDArray[Any]], words: WordCounts) -> dict[str, An
 def rounded(value: Any) -> float:
     """Six significant digits: readable, and the same on every machine."""
     return float(f"{float(value):.6g}")
-
-
-def concatenated(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Join batches of columns."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}

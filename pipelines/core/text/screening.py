@@ -18,7 +18,7 @@ from pipelines.core.text.duplicates import ExactDuplicates, NearDuplicates
 from pipelines.core.text.records import CONTRACTS, Record
 from pipelines.core.text.words import Words, split_words
 
-SPLIT_ORDER: Final = ("test", "valid", "train")
+SPLIT_ORDER: Final[tuple[Literal["test", "valid", "train"], ...]] = ("test", "valid", "train")
 
 REASONS: Final = (
     "accepted",
@@ -102,9 +102,9 @@ class Screen:
         return Screened(columns, verdict.codes_N, verdict.details, personal, words)
 
     @staticmethod
-    def columns(kind: str) -> list[str]:
-        """The descriptors of a kind of record."""
-        return [*describe([], split_words([])), *field_lengths(kind, [])]
+    def columns(kind: str) -> Columns:
+        """The descriptors of a kind of record, without values."""
+        return describe([], split_words([])) | field_lengths(kind, [])
 
     def _personal_data(self, kind: str, records: Sequence[Record], suspects: Sequence[int]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}

@@ -1,17 +1,17 @@
 """Words as 64-bit hashes, a batch of texts at a time: what duplicates, contamination and descriptors are made from.
 
 A word is a run of ASCII letters and digits and of characters beyond ASCII, in lower case; general punctuation parts
-words, and each character of the East Asian blocks is a word. The hash of a word is a polynomial over its bytes modulo
-2**64, taken from one running sum over the batch (Karp and Rabin 1987); that of an n-gram is the same over its words.
-No Python object is made for a word.
+words, and each character of the East Asian blocks is a word. The hash of a word is made from its bytes, eight at a
+time; that of an n-gram is a polynomial over the hashes of its words modulo 2**64, taken from one running sum over the
+batch (Karp and Rabin 1987). No Python object is made for a word.
 
-Shape suffixes: N texts, B bytes of the batch, W words of the batch.
+Shape suffixes: N texts, B bytes of the batch, W words of the batch, P pieces of eight bytes.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -31,15 +31,10 @@ def mix(values: Hashes) -> Hashes:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _in_words() -> NDArray[np.bool_]:
-    table = np.zeros(256, dtype=np.bool_)
-    table[[*range(ord("0"), ord("9") + 1), *range(ord("a"), ord("z") + 1)]] = True
-    table[0x80:] = True
-    return table
-
-
-_WORD_BYTE: Final = _in_words()
-_BYTE_HASHES: Final = np.where(_WORD_BYTE, mix(np.arange(1, 257, dtype=np.uint64) * np.uint64(_STEP)), np.uint64(0))
+_IN_WORD: Final = bytes(byte >= 0x80 or chr(byte).isdigit() or chr(byte).islower() for byte in range(256))
+_PIECE: Final = 8
+_MASKS: Final = np.array([(1 << 8 * count) - 1 for count in range(_PIECE + 1)], dtype=np.uint64)
+"""By how many bytes of a piece count."""
 _EAST_ASIAN: Final = (0xE3, 0xE9)
 """First and last lead byte of U+3000 to U+9FFF."""
 _WORD: Final = re.compile("[\u3040-\u9fff]|[a-z0-9\u0080-\u1fff\u2080-\u2fff\ua000-\U0010ffff]+")
@@ -96,13 +91,20 @@ class Words:
         offsets = _offsets(counts)
         if not offsets[-1]:
             return np.empty(0, dtype=np.uint64), offsets
-        powers, inverses = _powers(_STEP, _enough(words + 1))
-        sums = np.zeros(words + 1, dtype=np.uint64)
-        np.cumsum(self.hashes_W * powers[:words], out=sums[1:])
+        sums, inverses = self._sums
         runs = (sums[length:] - sums[:-length]) * inverses[: words + 1 - length]
         ends = np.repeat(self.offsets_N1[1:], self.counts)[: len(runs)]
         within = np.arange(length, words + 1) <= ends
         return mix(runs[within]), offsets
+
+    @cached_property
+    def _sums(self) -> tuple[Hashes, Hashes]:
+        """The running sum of hash times power, and the inverses of the powers."""
+        words = len(self.hashes_W)
+        powers, inverses = _powers(_STEP, _enough(words + 1))
+        sums = np.zeros(words + 1, dtype=np.uint64)
+        np.cumsum(self.hashes_W * powers[:words], out=sums[1:])
+        return sums, inverses
 
 
 def _offsets(counts: NDArray[Any]) -> Offsets:
@@ -125,42 +127,55 @@ def split_words(texts: Sequence[str]) -> Words:
     """The words of a batch of texts; a megabyte or so at a time is fastest."""
     data, sizes_N = encoded([text if text.isascii() else text.lower() for text in texts])
     data = data.lower()
-    bytes_B = np.frombuffer(data, dtype=np.uint8)
-    bounds_N1 = _offsets(sizes_N + 1)
-    in_word_B = _WORD_BYTE[bytes_B]
-    hashes_B = _BYTE_HASHES[bytes_B]
-    starts_B = in_word_B.copy()
-    starts_B[1:] &= ~in_word_B[:-1]
+    in_word_B = np.frombuffer(data.translate(_IN_WORD), dtype=np.bool_)
+    cuts = np.empty(0, dtype=np.int64)
     if not data.isascii():
-        in_word_B, hashes_B, starts_B = _beyond_ascii(bytes_B, in_word_B, hashes_B)
-    starts_W = np.flatnonzero(starts_B)
-    if not len(starts_W):
-        return Words(np.empty(0, dtype=np.uint64), np.zeros(len(texts) + 1, dtype=np.int64), starts_W, data)
-    powers, inverses = _powers(_BASE, _enough(len(data)))
-    sums_W = np.add.reduceat(hashes_B * powers[: len(data)], starts_W)
-    hashes_W = mix(sums_W * inverses[starts_W])
-    return Words(hashes_W, np.searchsorted(starts_W, bounds_N1).astype(np.int64), starts_W, data)
+        in_word_B, cuts = _beyond_ascii(np.frombuffer(data, dtype=np.uint8), in_word_B.copy())
+    changes_B = in_word_B.copy()
+    np.not_equal(in_word_B[1:], in_word_B[:-1], out=changes_B[1:])
+    bounds = np.flatnonzero(changes_B)  # a line end follows each text, so every run has an end
+    starts_W, ends_W = bounds[::2], bounds[1::2]
+    if len(cuts):
+        runs = starts_W
+        starts_W = np.union1d(runs, cuts)
+        ends_W = ends_W[np.searchsorted(runs, starts_W, side="right") - 1]
+        ends_W[:-1] = np.minimum(ends_W[:-1], starts_W[1:])
+    offsets_N1 = np.searchsorted(starts_W, _offsets(sizes_N + 1)).astype(np.int64)
+    return Words(_hashes(data, starts_W, ends_W - starts_W), offsets_N1, starts_W, data)
 
 
-def _beyond_ascii(
-    bytes_B: NDArray[np.uint8], in_word_B: NDArray[np.bool_], hashes_B: Hashes
-) -> tuple[NDArray[np.bool_], Hashes, NDArray[np.bool_]]:
-    """General and CJK punctuation (U+2000-207F, U+3000-303F) parts words; an East Asian character is a word."""
+def _hashes(data: bytes, starts_W: Offsets, sizes_W: Offsets) -> Hashes:
+    """Of the words that start there and have so many bytes."""
+    pieces_B = np.ndarray(len(data), dtype="<u8", buffer=data + bytes(_PIECE), strides=(1,))
+    hashes_W = mix(pieces_B[starts_W] & _MASKS[np.minimum(sizes_W, _PIECE)])
+    long = np.flatnonzero(sizes_W > _PIECE)
+    if len(long):
+        counts = -(-sizes_W[long] // _PIECE)
+        first = _offsets(counts)[:-1]
+        places_P = np.arange(counts.sum()) - np.repeat(first, counts)
+        left_P = np.repeat(sizes_W[long], counts) - places_P * _PIECE
+        starts_P = np.repeat(starts_W[long], counts) + places_P * _PIECE
+        mixed_P = mix(pieces_B[starts_P] & _MASKS[np.minimum(left_P, _PIECE)])
+        powers, _ = _powers(_BASE, _enough(int(counts.max())))
+        hashes_W[long] = mix(np.add.reduceat(mixed_P * powers[places_P], first))
+    return hashes_W
+
+
+def _beyond_ascii(bytes_B: NDArray[np.uint8], in_word_B: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Offsets]:
+    """What is in words, and where words start within a run of such bytes.
+
+    General and CJK punctuation (U+2000-207F, U+3000-303F) parts words; an East Asian character is a word.
+    """
     first_B, second_B = bytes_B[:-2], bytes_B[1:-1]
     punctuation = np.flatnonzero(
         ((first_B == 0xE2) & ((second_B == 0x80) | (second_B == 0x81))) | ((first_B == 0xE3) & (second_B == 0x80))
     )
     for shift in range(3):
         in_word_B[punctuation + shift] = False
-        hashes_B[punctuation + shift] = 0
-    starts_B = in_word_B.copy()
-    starts_B[1:] &= ~in_word_B[:-1]
     leads = np.flatnonzero((bytes_B >= _EAST_ASIAN[0]) & (bytes_B <= _EAST_ASIAN[1]) & in_word_B)
-    starts_B[leads] = True
     after = leads + 3
     after = after[after < len(bytes_B)]
-    starts_B[after[in_word_B[after]]] = True
-    return in_word_B, hashes_B, starts_B
+    return in_word_B, np.union1d(leads, after[in_word_B[after]])
 
 
 def distinct_counts(hashes: Hashes, offsets_N1: Offsets) -> Offsets:

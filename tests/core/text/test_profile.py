@@ -1,4 +1,6 @@
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core.text.profile import WordCounts, distribution, profile
+from pipelines.core.text.tally import Tally
 from pipelines.core.text.words import split_words
+
+
+def distribution_of(values: Sequence[float]) -> dict[str, Any]:
+    tally = Tally()
+    tally.add(np.array(values))
+    return distribution(tally)
 
 
 def test_words_of_unwanted_texts_are_not_counted() -> None:
@@ -19,7 +28,7 @@ def test_words_of_unwanted_texts_are_not_counted() -> None:
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
 def test_the_bins_hold_every_value_and_edges_ascend(values: list[float]) -> None:
-    found = distribution(np.array(values))
+    found = distribution_of(values)
     assert sum(found["shares"]) == pytest.approx(1, abs=1e-4)
     assert all(left < right for left, right in zip(found["edges"], found["edges"][1:], strict=False))
     assert len(found["edges"]) == len(found["shares"]) + 1
@@ -27,18 +36,18 @@ def test_the_bins_hold_every_value_and_edges_ascend(values: list[float]) -> None
 
 
 def test_quantiles_are_known() -> None:
-    found = distribution(np.arange(101))
+    found = distribution_of(range(101))
     assert found["quantiles"]["0.5"] == 50
     assert found["quantiles"]["0.95"] == 95
     assert (found["min"], found["max"], found["mean"]) == (0, 100, 50)
 
 
 def test_a_constant_descriptor_has_one_bin() -> None:
-    assert distribution(np.zeros(5))["shares"] == [1]
+    assert distribution_of([0.0] * 5)["shares"] == [1]
 
 
 def test_no_records_have_an_empty_profile() -> None:
-    assert profile({}, WordCounts()) == {"records": 0, "words": 0, "descriptors": {}, "top_words": {}}
+    assert profile(0, {}, WordCounts()) == {"records": 0, "words": 0, "descriptors": {}, "top_words": {}}
 
 
 def test_rare_words_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
