@@ -33,9 +33,9 @@ class BlockAttention(torch.autograd.Function):
         context: Any, query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, bias: Tensor, scaling: float
     ) -> Tensor:
         """Softmax of the products, over what is seen, times the values."""
-        output_NTD = torch.empty_like(query_NTD)
+        output_NTD, query_NTD = torch.empty_like(query_NTD), query_NTD * scaling
         for heads, asked, seen in _parts(query_NTD, bias):
-            weights_GQK = _weights(query_NTD, key_NTD, bias, scaling, (heads, asked, seen))
+            weights_GQK = _weights(query_NTD, key_NTD, bias, (heads, asked, seen))
             output_NTD[heads, asked] = weights_GQK @ value_NTD[heads, seen]
         context.save_for_backward(query_NTD, key_NTD, value_NTD, bias)
         context.scaling = scaling
@@ -47,15 +47,14 @@ class BlockAttention(torch.autograd.Function):
         query_NTD, key_NTD, value_NTD, bias = context.saved_tensors
         of_query_NTD, of_key_NTD, of_value_NTD = (torch.zeros_like(item) for item in (query_NTD, key_NTD, value_NTD))
         for heads, asked, seen in _parts(query_NTD, bias):
-            weights_GQK = _weights(query_NTD, key_NTD, bias, context.scaling, (heads, asked, seen))
+            weights_GQK = _weights(query_NTD, key_NTD, bias, (heads, asked, seen))
             gradient_GQD = gradient_NTD[heads, asked]
             of_value_NTD[heads, seen] += weights_GQK.mT @ gradient_GQD
             of_weights_GQK = gradient_GQD @ value_NTD[heads, seen].mT
             of_scores_GQK = torch._softmax_backward_data(of_weights_GQK, weights_GQK, -1, weights_GQK.dtype)  # noqa: SLF001
-            of_scores_GQK.mul_(context.scaling)
             of_query_NTD[heads, asked] = of_scores_GQK @ key_NTD[heads, seen]
             of_key_NTD[heads, seen] += of_scores_GQK.mT @ query_NTD[heads, asked]
-        return of_query_NTD, of_key_NTD, of_value_NTD, None, None
+        return of_query_NTD.mul_(context.scaling), of_key_NTD, of_value_NTD, None, None
 
 
 def _parts(query_NTD: Tensor, bias: Tensor) -> Iterator[tuple[slice, slice, slice]]:
@@ -70,12 +69,10 @@ def _parts(query_NTD: Tensor, bias: Tensor) -> Iterator[tuple[slice, slice, slic
             yield slice(head, min(N, head + together)), slice(start, end), slice(0, end)
 
 
-def _weights(
-    query_NTD: Tensor, key_NTD: Tensor, bias: Tensor, scaling: float, part: tuple[slice, slice, slice]
-) -> Tensor:
-    """How much each position asked looks at each that it sees, (G, Q, K)."""
+def _weights(query_NTD: Tensor, key_NTD: Tensor, bias: Tensor, part: tuple[slice, slice, slice]) -> Tensor:
+    """How much each position asked looks at each that it sees, (G, Q, K); the queries are scaled already."""
     heads, asked, seen = part
-    scores_GQK = (query_NTD[heads, asked] @ key_NTD[heads, seen].mT).mul_(scaling)
+    scores_GQK = query_NTD[heads, asked] @ key_NTD[heads, seen].mT
     if bias.ndim == 3:
         several = len(query_NTD) // len(bias)
         sequences = slice(heads.start // several, heads.stop // several)
