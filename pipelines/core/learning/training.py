@@ -15,6 +15,7 @@ from pipelines.errors import TrainingError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
 Data = TypeVar("Data")
 
@@ -84,7 +85,6 @@ def next_token_loss(
     model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype", sum_up: bool = False
 ) -> "Tensor":
     """Cross-entropy of the next token in nats: mean over the targets asked, or their sum."""
-    import torch
     from torch.nn import functional
     from transformers import PreTrainedModel
 
@@ -92,10 +92,9 @@ def next_token_loss(
 
     targets_N = batch.targets_BT.to(device).flatten()
     if isinstance(model, PreTrainedModel) and model.config.model_type in attention.PLAIN:
-        cast = _cast(model.base_model, precision) if torch.is_grad_enabled() else model.base_model
-        read = _read(cast, batch, device=device, precision=precision)
-        hidden_ND, head_VD = read.last_hidden_state.flatten(0, 1), model.get_output_embeddings().weight
-        loss: Tensor = LinearCrossEntropy.apply(hidden_ND, head_VD, targets_N, precision, sum_up)  # type: ignore[no-untyped-call]
+        hidden_BTD = _hidden(model, batch, device=device, precision=precision)
+        head_VD = model.get_output_embeddings().weight
+        loss: Tensor = LinearCrossEntropy.apply(hidden_BTD.flatten(0, 1), head_VD, targets_N, precision, sum_up)  # type: ignore[no-untyped-call]
         return loss
     logits_BTV = next_token_logits(model, batch, device=device, precision=precision)
     return functional.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, reduction="sum" if sum_up else "mean")
@@ -109,12 +108,28 @@ def next_token_logits(
     return logits_BTV
 
 
-def _cast(model: "nn.Module", precision: "torch.dtype") -> "Callable[..., Any]":
-    """A model that computes with its weights in `precision`; their gradients keep the precision of the weights."""
+def _hidden(model: "PreTrainedModel", batch: Batch, *, device: "torch.device", precision: "torch.dtype") -> "Tensor":
+    """The last hidden states (B, T, D).
+
+    While it learns all layers compute in `precision` with their weights cast once. Embeddings are looked up first: a
+    frequent token's gradient is a sum of hundreds, which bfloat16 cannot hold.
+    """
     import torch
 
-    weights = {name: weight.to(precision) for name, weight in model.named_parameters()}
-    return lambda **inputs: torch.func.functional_call(model, weights, (), inputs)
+    body = model.base_model
+    if not torch.is_grad_enabled():
+        read = _read(body, batch, device=device, precision=precision)
+    else:
+        table = body.get_input_embeddings()
+        weights = {name: weight.to(precision) for name, weight in body.named_parameters() if weight is not table.weight}
+        inputs = {
+            "inputs_embeds": table(batch.inputs_BT.to(device)).to(precision),
+            "position_ids": None if batch.positions_BT is None else batch.positions_BT.to(device),
+            "use_cache": False,
+        }
+        read = torch.func.functional_call(body, weights, (), inputs)
+    hidden_BTD: Tensor = read.last_hidden_state
+    return hidden_BTD
 
 
 def _read(model: "Callable[..., Any]", batch: Batch, *, device: "torch.device", precision: "torch.dtype") -> Any:

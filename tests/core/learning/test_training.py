@@ -6,12 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
-from pipelines.core.learning import optimizers, training
+from pipelines.core.learning import attention, optimizers, training
 from pipelines.core.learning.architecture import llama
 from pipelines.core.learning.batches import Batch, Packed, windows
 from pipelines.errors import TrainingError
 from pipelines.params import Model
+from tests.core.learning import architectures
 
 CPU = torch.device("cpu")
 SHAPE = Model(
@@ -69,6 +71,32 @@ def test_the_loss_of_a_batch_is_the_mean_of_minus_log_probabilities():
     wanted = -log_p.gather(-1, batch.targets_BT[..., None]).mean()
     loss = training.next_token_loss(made, batch, device=CPU, precision=torch.float32)
     assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(attention.PLAIN))
+@pytest.mark.parametrize("separator", [None, 5])
+def test_loss_and_gradients_are_those_of_all_logits_at_once_for_every_plain_type(kind, separator):
+    made = architectures.causal(kind).eval()
+    batch = Packed(np.random.default_rng(1).integers(2, 50, 500), 24, 3, 0, separator)(0)
+    logits = made(input_ids=batch.inputs_BT, position_ids=batch.positions_BT, use_cache=False).logits
+    wanted = functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
+    found = training.next_token_loss(made, batch, device=CPU, precision=torch.float32)
+    torch.testing.assert_close(found, wanted)
+    ours, theirs = (torch.autograd.grad(loss, list(made.parameters())) for loss in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_in_bfloat16_the_gradient_of_a_token_that_comes_a_thousand_times_is_not_lost():
+    made = model(shape=SHAPE.model_copy(update={"tie_embeddings": False}))
+    ids = torch.where(torch.rand(16, 64, generator=torch.Generator().manual_seed(0)) < 0.98, 7, 8)
+    batch = Batch(ids, torch.full_like(ids, 9))
+    exact, half = (
+        torch.autograd.grad(
+            training.next_token_loss(made, batch, device=CPU, precision=precision), made.get_input_embeddings().weight
+        )[0][7]
+        for precision in (torch.float32, torch.bfloat16)
+    )
+    assert float((half - exact).norm() / exact.norm()) < 0.02
 
 
 def test_a_run_stopped_and_taken_up_again_is_the_same_to_the_bit():
