@@ -11,7 +11,7 @@ the chosen policy has of the best gold score along the way. `pairs` trains the r
 `sizes` on the rankings of the last `--prompts` at several sizes (width x layers), each of which is pretrained and
 fine-tuned first, on as many tokens as the workspace unless a third number says how many.
 Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
-with the same params and inputs is not repeated. Results: benchmarks/results/alignment.json.
+with the same params, inputs and code is not repeated. Results: benchmarks/results/alignment.json.
 """
 
 import argparse
@@ -142,7 +142,11 @@ def _run(name: str, changes: Changes, *stages: str, given: Mapping[Artifact, Pat
     done = folder / "done.json"
     base = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params = profiles.merge(base, changes, "the benchmark")
-    made_from = {"params": params, "inputs": {item.value: files.sha256(path) for item, path in inputs.items()}}
+    made_from = {
+        "params": params,
+        "inputs": {item.value: files.sha256(path) for item, path in inputs.items()},
+        "code": files.sha256(ROOT / "pipelines", "*.py"),
+    }
     if not done.exists() or files.read_json(done).get("made_from") != made_from:
         shutil.rmtree(folder, ignore_errors=True)
         for artifact, path in inputs.items():

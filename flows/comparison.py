@@ -146,7 +146,7 @@ def scratch(
     *,
     stage: str | None = None,
 ) -> Scratch:
-    """The scratch workspace of a method, as it was left; anew when params, overrides or inputs have changed.
+    """The scratch workspace of a method, as it was left; anew when params, overrides, inputs or code have changed.
 
     Args:
         root: The workspace.
@@ -167,7 +167,11 @@ def scratch(
     base = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     values = profiles.merge(base, overrides, f"the method {method}")
     matter = values if stage is None else {name: values[name] for name in _sections(root, stage)}
-    key = {"params": matter, "inputs": {name: files.sha256((root / path).resolve()) for name, path in places.items()}}
+    key = {
+        "params": matter,
+        "inputs": {name: files.sha256((root / path).resolve()) for name, path in places.items()},
+        "code": files.sha256(root / "pipelines", "*.py"),
+    }
     place = root / State.COMPARISONS / comparison / re.sub(r"[^\w.-]", "_", method)
     if not (place / KEY).is_file() or json.loads((place / KEY).read_text(encoding="utf-8")) != key:
         shutil.rmtree(place, ignore_errors=True)

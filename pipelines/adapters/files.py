@@ -142,11 +142,11 @@ def _missing(path: Path) -> ArtifactError:
     return ArtifactError(f"{path} is missing. Run `moteur run` (or `dvc repro`) to make it.")
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file, or of a folder's sorted relative names and contents."""
+def sha256(path: Path, pattern: str = "*") -> str:
+    """Hex digest of a file, or of a folder's sorted relative names and contents: of those files that fit `pattern`."""
     if path.is_dir():
         digest = hashlib.sha256()
-        for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        for file in sorted(item for item in path.rglob(pattern) if item.is_file()):
             digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
         return digest.hexdigest()
     with path.open("rb") as content:

@@ -124,6 +124,14 @@ def test_the_hash_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
     assert len({one, two, files.sha256(tmp_path / "f")}) == 3
 
 
+def test_the_hash_of_a_folder_may_be_of_some_files_only(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/a.py").write_text("1")
+    code = files.sha256(tmp_path / "f", "*.py")
+    (tmp_path / "f/a.pyc").write_text("1")
+    assert files.sha256(tmp_path / "f", "*.py") == code != files.sha256(tmp_path / "f")
+
+
 def test_json_is_written_for_people(tmp_path: Path) -> None:
     files.write_json(tmp_path / "x.json", {"a": "ä"})
     assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n  "a": "ä"\n}\n'

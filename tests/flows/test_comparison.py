@@ -73,6 +73,8 @@ def workspace(tmp_path, monkeypatch):
     files.write_jsonl(datasets.file(tmp_path / Artifact.VALIDATED, "instructions", "train"), records)
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines/finetuning.py").write_text("as it is", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -188,12 +190,13 @@ def test_data_of_one_task_are_no_mixture_and_nothing_is_held_against_it(workspac
     assert not any("alone" in name for name, *_ in started)
 
 
-def test_what_is_finished_is_not_run_again_until_params_or_inputs_change(workspace, started):
+@pytest.mark.parametrize("changed", [f"{Artifact.BASE}/made.txt", "pipelines/finetuning.py"])
+def test_what_is_finished_is_not_run_again_until_inputs_or_code_change(workspace, started, changed):
     finetuning_comparison.run(workspace, lambda _line: None, quick=True)
     once = len(started)
     finetuning_comparison.run(workspace, lambda _line: None, quick=True)
     assert len(started) == once
-    (workspace / Artifact.BASE / "made.txt").write_text("another model", encoding="utf-8")
+    (workspace / changed).write_text("another", encoding="utf-8")
     finetuning_comparison.run(workspace, lambda _line: None, quick=True)
     assert len(started) == 2 * once
 

@@ -28,6 +28,7 @@ def workspace(tmp_path, monkeypatch):
     (tmp_path / Artifact.TOKENS / "index.json").write_text('{"vocab_size": 1536}', encoding="utf-8")
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "pipelines").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "causal_matmul"
-LONGEST = 512
-"""Beyond so many positions the fused attention is used."""
+LONGEST = 1024
+"""Beyond so many positions the fused attention, which is as fast there in float32, is used."""
 PLAIN = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
 """Types of model whose attention is causal softmax over scaled products and nothing besides: no bias by distance (as
 ALiBi), no cap on the scores, no sinks, no looking ahead; whose logits are a linear layer of the last hidden state."""
