@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,7 +135,13 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        code = _say(name, ResourceError(f"No space on the disk ({error}). Free some and run again."))
+        code = _say(
+            name,
+            ResourceError(
+                f"No space on the disk ({error}). Free some and run again; temporary files lie in"
+                f" {tempfile.gettempdir()}, or where the environment variable TMPDIR says."
+            ),
+        )
     finally:
         tracker.close(status, code)
     sys.stderr.flush()

@@ -6,11 +6,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipelines.adapters.tables import INDEX, Tables
 from pipelines.errors import ParamsError
 from pipelines.params import Expectation
+
+_NO_SQL: Final = "No provider found"
+"""What the library says of an expectation that it computes in memory only, such as increasing values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +121,25 @@ def _run(gx: Any, context: Any, kind: str, database: Path, compiled: Sequence[An
             result_format={"result_format": "SUMMARY", "unexpected_index_column_names": list(INDEX)},
         )
     )
-    (outcome,) = checkpoint.run().run_results.values()
-    source.get_execution_engine().close()
+    try:
+        (outcome,) = checkpoint.run().run_results.values()
+    except TypeError as error:  # of a result that it cannot write down: its quantiles, for one
+        names = ", ".join(type(item).__name__ for item in compiled)
+        raise ParamsError(
+            f"data_validation.expectations: Great Expectations fails on one of {names}, of {kind}: {error}."
+            " Leave it out."
+        ) from error
+    finally:
+        source.get_execution_engine().close()
     return sorted(outcome.results, key=lambda result: result.expectation_config.meta["number"])
 
 
 def _outcome(expectation: Expectation, number: int, result: Any, tables: Tables) -> Outcome:
     if result.exception_info and _raised(result.exception_info):
-        raise ParamsError(
-            f"data_validation.expectations.{number} ({expectation.name}) cannot be computed:"
-            f" {_raised(result.exception_info)}"
-        )
+        reason = _raised(result.exception_info)
+        if _NO_SQL in reason:
+            reason += ". Great Expectations cannot compute it in SQL, where the tables are: take another class"
+        raise ParamsError(f"data_validation.expectations.{number} ({expectation.name}) cannot be computed: {reason}")
     values = result.result
     unexpected = values.get("unexpected_count")
     observed = values.get("observed_value")

@@ -10,6 +10,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.errors import ResourceError
+
 INDEX: Final = ("id", "split", "line")
 """Columns by which a row is named."""
 _TYPES: Final = {"id": "TEXT", "split": "TEXT", "line": "INTEGER"}
@@ -20,6 +22,9 @@ class Tables:
 
     Args:
         columns: Kind -> descriptor -> values, of which only the type counts. The columns of `INDEX` come before them.
+
+    Raises:
+        ResourceError: from the block, when there is no space for the file.
     """
 
     def __init__(self, columns: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
@@ -45,7 +50,13 @@ class Tables:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._database.close()
+        folder = self.path.parent.parent
         self._folder.cleanup()
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise ResourceError(
+                f"No space for the table of descriptors in {folder}. Free some, or set the environment variable TMPDIR"
+                " to a folder that has more, and run again: nothing that was made before is lost."
+            ) from error
 
     def add(
         self,

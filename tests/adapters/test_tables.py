@@ -1,3 +1,4 @@
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from pipelines.adapters.expectations import check, compile_contract
 from pipelines.adapters.tables import Tables
+from pipelines.errors import ParamsError, ResourceError
 from pipelines.params import Expectation
 
 QUERY = "SELECT * FROM {batch} WHERE share > 1"
@@ -52,3 +54,38 @@ def test_an_equal_id_in_two_batches_is_found(tables: Tables, tmp_path: Path) -> 
     found = check(tables, contract, compile_contract(contract), tmp_path / "docs")
     assert [(item.met, item.num_unexpected) for item in found] == [(False, 2), (True, None), (True, None)]
     assert [row["id"] for row in found[0].rows] == ["s0", "s0"]
+
+
+def test_a_full_disk_is_a_sentence_that_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fill_a_full_disk() -> None:
+        columns = {"words": np.empty(0, dtype=np.int64), "share": np.empty(0, dtype=np.float32)}
+        with Tables({"corpus": columns}) as made:
+            made._database.execute("PRAGMA max_page_count = 4")  # SQLite says the same when the disk has no more
+            fill(made, [0.5] * 10_000)
+
+    with pytest.raises(ResourceError, match=f"{tmp_path}.*TMPDIR"):
+        fill_a_full_disk()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("ExpectColumnValuesToBeIncreasing", {}, r"expectations.0 .*cannot be computed.*in SQL.*another class"),
+        (
+            "ExpectColumnQuantileValuesToBeBetween",
+            {"quantile_ranges": {"quantiles": [0.5], "value_ranges": [[0, 1]]}},
+            "fails on one of ExpectColumnQuantileValuesToBeBetween, of corpus",
+        ),
+    ],
+)
+def test_what_the_library_cannot_do_in_sql_is_a_sentence(
+    tables: Tables, tmp_path: Path, name: str, arguments: dict[str, object], said: str
+) -> None:
+    fill(tables, [0.5, 0.25])
+    rule = {"records": "corpus", "name": name, "arguments": {"column": "share", **arguments}}
+    contract = [Expectation.model_validate(rule)]
+    with pytest.raises(ParamsError, match=said):
+        check(tables, contract, compile_contract(contract), tmp_path / "docs")
