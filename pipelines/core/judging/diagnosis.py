@@ -123,7 +123,7 @@ def _verdict(stage: Stage, findings: Sequence[Finding], *, missing: bool, cause:
         state, shown = ("unknown" if missing else "sound"), held
     words = [finding.words for finding in shown]
     if state == "unknown":
-        words.append("Not everything that could speak against it is known: run the stage, then `moteur diagnose`.")
+        words.append("Not all that could speak against it is known: run `moteur diagnose`, after the stage itself.")
     return Verdict(
         stage=stage,
         state=state,
