@@ -150,7 +150,7 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         steps, axis = _learn(learner, store, held_out, params, tracker)
         last = _within_limits(learner, held_out, start, len(steps))
         axis = [start, *(each for each in axis if each.updates < last.updates), last]
-        chosen = kl_axis.chosen(axis, settings.kl_price)
+        chosen = kl_axis.chosen(axis, kl_price=settings.kl_price, max_length_change=settings.max_length_change)
         _take(chosen, learner, store, last=last)
         files.write_csv(Artifact.PPO_CURVE.path, CURVE, [[getattr(step, name) for name in CURVE] for step in steps])
         files.write_csv(Artifact.PPO_AXIS.path, AXIS, [[getattr(each.point, name) for name in AXIS] for each in axis])

@@ -29,6 +29,7 @@ SETTINGS = {
     "max_new_tokens": 6,
     "measure_every": 2,
     "kl_price": 0.0,
+    "max_length_change": None,
     "checkpoint_every": 2,
     "evaluation_prompts": 12,
 }
@@ -141,7 +142,7 @@ def test_policies_along_the_axis_are_measured_from_the_instruction_model_to_the_
 
 
 def taken(updates):
-    return lambda examined, _price: next(each for each in examined if each.updates == updates)
+    return lambda examined, **_limits: next(each for each in examined if each.updates == updates)
 
 
 @pytest.mark.parametrize("updates", [0, 1, 3, 4])
@@ -160,15 +161,17 @@ def test_the_chosen_policy_is_the_one_that_is_saved_and_reported(workspace, monk
 
 def test_the_policy_is_chosen_by_both_reward_models_and_the_price_of_the_divergence(workspace, monkeypatch):
     seen = []
-    monkeypatch.setattr(kl_axis, "chosen", lambda examined, price: seen.append((examined, price)) or examined[-1])
-    run(measure_every=1, kl_price=0.3)
-    examined, price = seen[0]
-    assert price == 0.3
+    monkeypatch.setattr(kl_axis, "chosen", lambda examined, **limits: seen.append((examined, limits)) or examined[-1])
+    run(measure_every=1, kl_price=0.3, max_length_change=0.2)
+    examined, limits = seen[0]
+    assert limits == {"kl_price": 0.3, "max_length_change": 0.2}
     start = examined[0]
     lost = replace(start, updates=9, said=replace(start.said, kl=[1.0] * len(start.said.kl)))
     won = replace(lost, updates=8, held_out_rewards=[value + 100 for value in start.held_out_rewards])
-    assert CHOSEN([start, lost], price) is start
-    assert CHOSEN([start, lost, won], price) is won
+    longer = replace(won, said=replace(start.said, lengths=[2 * length for length in start.said.lengths]))
+    assert CHOSEN([start, lost], **limits) is start
+    assert CHOSEN([start, lost, won], **limits) is won
+    assert CHOSEN([start, longer], **limits) is start
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])

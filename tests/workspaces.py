@@ -51,4 +51,4 @@ def linked(made: Path) -> None:
 
 def take_the_last_policy(patch: pytest.MonkeyPatch) -> None:
     """Let PPO take the last policy: random reward models agree on nothing, and the choice by them has its own tests."""
-    patch.setattr(kl_axis, "chosen", lambda examined, _price: examined[-1])
+    patch.setattr(kl_axis, "chosen", lambda examined, **_limits: examined[-1])

@@ -250,6 +250,8 @@ class Ppo(Section):
     kl_price: Annotated[float, Field(ge=0)]
     """What a nat of divergence costs in that choice, in deviations of the reward; the gain is the mean of the gains by
     the reward model and by the held-out one."""
+    max_length_change: Rate | None
+    """And by which share the mean length of its responses may differ from the instruction model's; None: by any."""
     checkpoint_every: Positive
     """Iterations between checkpoints."""
     evaluation_prompts: Positive

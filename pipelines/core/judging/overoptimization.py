@@ -3,7 +3,9 @@
 A reward model stands for what people want only near the responses it learnt from. The further a policy moves from the
 instruction model, the more of the reward it gains is the reward model's own error: past some divergence the reward
 rises and what was meant falls. A second reward model, trained on other pairs, rises less. It has the errors that come
-from where both learnt, too, so its own turn comes late or never: the divergence itself has to have a price.
+from where both learnt, too, so its own turn comes late or never: the divergence itself has to have a price. The best
+known of these errors is length, which people and reward models both favour (Singhal et al. 2023, arXiv:2310.03716):
+a policy whose responses have changed in length by more than a limit is not a candidate.
 
 Source: Gao, Schulman and Hilton 2022, Scaling laws for reward model overoptimization, arXiv:2210.10760.
 """
@@ -85,16 +87,32 @@ def worth(point: Point, start: Point, *, spread: float, held_out_spread: float, 
     return (taught + held_out) / 2 - kl_price * point.kl
 
 
-def before_the_turn(points: Sequence[Point], *, spread: float, held_out_spread: float, kl_price: float) -> int:
-    """Index of the point with the largest `worth`; of equal ones the first.
+def keeps_length(point: Point, start: Point, limit: float | None) -> bool:
+    """Whether the mean length differs from the instruction model's by at most this share of it; None: any may."""
+    return limit is None or abs(point.length - start.length) <= limit * start.length
+
+
+def before_the_turn(
+    points: Sequence[Point],
+    *,
+    spread: float,
+    held_out_spread: float,
+    kl_price: float,
+    max_length_change: float | None = None,
+) -> int:
+    """Index of the point with the largest `worth` of those that keep their length; of equal ones the first.
 
     Args:
         points: The instruction model first, then the policies.
         spread: Deviation of the rewards over the instruction model's responses.
         held_out_spread: The same of the held-out rewards.
         kl_price: What a nat costs, in those deviations.
+        max_length_change: Limit for `keeps_length`.
     """
-    worths = [
-        worth(point, points[0], spread=spread, held_out_spread=held_out_spread, kl_price=kl_price) for point in points
-    ]
-    return worths.index(max(worths))
+    start = points[0]
+    worths = {
+        place: worth(point, start, spread=spread, held_out_spread=held_out_spread, kl_price=kl_price)
+        for place, point in enumerate(points)
+        if keeps_length(point, start, max_length_change)
+    }
+    return max(worths, key=worths.__getitem__)

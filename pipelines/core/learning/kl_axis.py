@@ -114,7 +114,7 @@ class HeldOut:
         )
 
 
-def chosen(axis: Sequence[Examined], kl_price: float) -> Examined:
+def chosen(axis: Sequence[Examined], *, kl_price: float, max_length_change: float | None) -> Examined:
     """The policy before the turn, as `overoptimization.before_the_turn` has it; the instruction model comes first."""
     start = axis[0]
     place = overoptimization.before_the_turn(
@@ -122,6 +122,7 @@ def chosen(axis: Sequence[Examined], kl_price: float) -> Examined:
         spread=start.spreads["reward"] or 1.0,
         held_out_spread=start.spreads["held_out_reward"] or 1.0,
         kl_price=kl_price,
+        max_length_change=max_length_change,
     )
     return axis[place]
 

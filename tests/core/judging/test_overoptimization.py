@@ -7,14 +7,20 @@ from pipelines.core.judging.overoptimization import Law, Point, before_the_turn,
 KLS = [0.5, 1.0, 2.0, 4.0, 9.0, 16.0, 30.0]
 
 
-def point(updates, kl, reward, held_out_reward):
+def point(updates, kl, reward, held_out_reward, length=10.0):
     return Point(
-        updates=updates, kl=kl, reward=reward, held_out_reward=held_out_reward, gold=None, length=10.0, finished=1.0
+        updates=updates, kl=kl, reward=reward, held_out_reward=held_out_reward, gold=None, length=length, finished=1.0
     )
 
 
-def chosen(points, kl_price=0.0, spread=1.0, held_out_spread=1.0):
-    return before_the_turn(points, spread=spread, held_out_spread=held_out_spread, kl_price=kl_price)
+def chosen(points, kl_price=0.0, spread=1.0, held_out_spread=1.0, max_length_change=None):
+    return before_the_turn(
+        points,
+        spread=spread,
+        held_out_spread=held_out_spread,
+        kl_price=kl_price,
+        max_length_change=max_length_change,
+    )
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.3, 0.4), (0.7, -0.1), (-0.2, 0.05)])
@@ -65,6 +71,13 @@ def test_where_neither_reward_turns_the_price_of_the_divergence_decides():
 
 def test_a_policy_that_is_worth_nothing_leaves_the_instruction_model():
     assert chosen([point(0, 0, 0, 0), point(4, 9, 0.1, -0.2)], kl_price=0.05) == 0
+
+
+def test_a_policy_that_bought_its_reward_with_length_is_no_candidate():
+    points = [point(0, 0, 0, 0), point(4, 1, 0.4, 0.4, length=13.0), point(8, 4, 2.0, 2.0, length=13.1)]
+    assert chosen(points) == 2
+    assert chosen(points, max_length_change=0.3) == 1
+    assert chosen([points[0], point(8, 4, 2.0, 2.0, length=6.9)], max_length_change=0.3) == 0
 
 
 def test_the_scale_of_a_reward_model_does_not_count():

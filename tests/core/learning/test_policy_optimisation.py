@@ -50,6 +50,7 @@ SETTINGS = {
     "checkpoint_every": 5,
     "measure_every": 10,
     "kl_price": 0.05,
+    "max_length_change": None,
     "evaluation_prompts": 4,
 }
 
