@@ -32,7 +32,9 @@ from rich.console import Console
 
 from benchmarks.load import Load
 from benchmarks.timeline import Timeline, clock
-from flows import batch, clones, profiles, retraining
+from flows.drift import batch
+from flows.retraining import run as retraining
+from flows.workspaces import clones, profiles
 from pipelines import stage
 from pipelines.adapters import alerts, files, reader
 from pipelines.adapters.registry import open_registry

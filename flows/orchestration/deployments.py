@@ -25,8 +25,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 
-from flows import retraining, services
 from flows.orchestration.flows import monitor, retrain
+from flows.retraining import run as retraining
+from flows.supervision import services
 from pipelines import params as schema
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.orchestrator import DRIFT, NAMES, RESOURCE, Server, url

@@ -10,7 +10,8 @@ from prefect.flows import Flow
 from prefect.runtime import flow_run as current
 from prefect.states import Completed, State
 
-from flows import drift_watch, retraining
+from flows.drift import watch
+from flows.retraining import run as retraining
 from pipelines.adapters.alerts import Outbox
 
 
@@ -40,7 +41,7 @@ def retrain(
 )
 def monitor() -> State[Any]:
     """Check the requests for drift."""
-    verdict = drift_watch.look(Path.cwd())
+    verdict = watch.look(Path.cwd())
     return Completed(name=verdict.state.capitalize(), message=verdict.words)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows import retraining
+from flows.retraining import run as retraining
 from pipelines import ppo, pretraining
 from pipelines.adapters import registry
 from pipelines.adapters.alerts import Outbox

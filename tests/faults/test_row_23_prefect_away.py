@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import retraining, supervision
+from flows.retraining import run as retraining
+from flows.supervision import supervisor
 from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.orchestrator import NAMES, Server
 from tests import servers
@@ -43,7 +44,7 @@ def root(prefect: servers.Server, tmp_path: Path, database: Path) -> Iterator[Pa
         yield made
     finally:
         toy.moteur(made, "down", **own)
-        supervision.sweep(made)
+        supervisor.sweep(made)
 
 
 def test_row_23_two_minutes_without_prefect_stop_no_training_and_every_state_is_told_later(

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from flows import history, probation, promotion, retraining
-from flows.probation import BEFORE
+from flows.champions import history, probation, promotion
+from flows.champions.probation import BEFORE
+from flows.retraining import run as retraining
 from pipelines import stage
 from pipelines.adapters import files, registry
 from pipelines.adapters.alerts import Outbox
@@ -189,7 +190,7 @@ def test_row_37_within_a_minute_for_real_with_an_event_and_without_a_retraining(
     try:
         prefect.wait()
         environment = toy.environment(PREFECT_API_URL=prefect.uri)
-        service = subprocess.Popen([sys.executable, "-m", "flows.probation"], cwd=root, env=environment)
+        service = subprocess.Popen([sys.executable, "-m", "flows.champions.probation"], cwd=root, env=environment)
         try:
             answer(root, 1, SETTINGS.requests)
             promote(root, 3)
