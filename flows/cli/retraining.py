@@ -31,9 +31,10 @@ def retrain(
       moteur retrain --from ppo
       moteur retrain --wait
     """
+    from flows.retraining import records
     from flows.retraining import run as retraining
 
-    order = retraining.Order(start=start, profile=profile)
+    order = records.Order(start=start, profile=profile)
     retraining.run(enter(workspace), order, typer.echo, wait=wait)
 
 

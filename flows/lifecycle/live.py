@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.retraining import run as retraining
+from flows.retraining import records
 from flows.stages import figures
 from flows.supervision import services, supervisor, up
 from pipelines.adapters import alerts
@@ -53,7 +53,7 @@ def _champion(root: Path) -> Iterator[str]:
 
 
 def _retrainings(root: Path) -> Iterator[str]:
-    last = retraining.records(root)[-SHOWN:]
+    last = records.read(root)[-SHOWN:]
     if last:
         yield "Retrainings:"
     for record in reversed(last):

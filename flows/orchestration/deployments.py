@@ -26,7 +26,7 @@ from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 
 from flows.orchestration.flows import monitor, retrain
-from flows.retraining import run as retraining
+from flows.retraining import records
 from flows.supervision import services
 from pipelines import params as schema
 from pipelines.adapters.alerts import Alerting, Outbox
@@ -239,7 +239,7 @@ def take_up(server: Server, root: Path) -> None:
     for name in NAMES.values():
         for run in server.runs(name, states=["RUNNING", "CANCELLING"], limit=50):
             server.give_up(run["id"], "It ended with the services.")
-    for record in [record for record in retraining.records(root) if record.status in retraining.UNFINISHED][-1:]:
+    for record in [record for record in records.read(root) if record.status in records.UNFINISHED][-1:]:
         server.start(NAMES["retrain"], {"reason": "resume"}, f"take up {record.id} {record.attempts} {time.time():.0f}")
 
 

@@ -6,7 +6,6 @@ up by the next, inside the stage where it was, unless the commit or the accepted
 anew, after what was trained is published. A key that was seen before, or drift shortly after drift, starts nothing.
 """
 
-import dataclasses
 import fcntl
 import os
 import shutil
@@ -15,69 +14,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from flows import process
 from flows.champions import history
-from flows.retraining import accepted, publication
+from flows.retraining import accepted, publication, records
+from flows.retraining.records import UNFINISHED, Order, Record, Skipped, Status
 from flows.supervision import services, supervisor
 from flows.workspaces import clones, profiles
 from pipelines import params as schema
-from pipelines.adapters import files, git, tracking
+from pipelines.adapters import git, tracking
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.artifacts import State
-from pipelines.errors import ArtifactError, MoteurError, ParamsError, ResourceError
+from pipelines.errors import MoteurError, ParamsError, ResourceError
 
-Reason = Literal["by hand", "schedule", "drift", "resume"]
-Status = Literal[
-    "running", "promoted", "refused", "unchanged", "finished", "failed", "not published", "given up", "replaced"
-]
-UNFINISHED = ("running", "not published")
-RECORD, WORKSPACE = "record.json", "workspace"
 MARGIN_SECONDS = 10.0
 """The lifecycle has this much longer to end than the stage in it, which it must outlive to end it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What somebody asks for."""
-
-    reason: Reason = "by hand"
-    key: str = ""
-    """Of the event or the time of the schedule; the same key never starts a second retraining. Empty: always new."""
-    start: str | None = None
-    """Run this stage and all below it again, changed or not."""
-    profile: str | None = None
-    """Instead of `retraining.profile`."""
-
-
-@dataclass(kw_only=True)
-class Record:
-    """One retraining and how far it came."""
-
-    id: str
-    commit: str
-    reason: str
-    keys: list[str]
-    start: str | None
-    profile: str | None
-    started: float
-    """Seconds since 1970."""
-    attempts: int = 0
-    done: list[str] = field(default_factory=list)
-    """Steps that need not be done again."""
-    status: Status = "running"
-    note: str = ""
-    version: int | None = None
-    ended: float | None = None
-    new_files: int = 0
-    """Files of accepted data."""
-    accepted: str = ""
-    """Fingerprint of these files."""
 
 
 class Failed(MoteurError):  # noqa: N818  it is an outcome, and reads as one
@@ -86,24 +41,6 @@ class Failed(MoteurError):  # noqa: N818  it is an outcome, and reads as one
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
-
-
-@dataclass(frozen=True, kw_only=True)
-class Skipped:
-    """Why nothing was started."""
-
-    why: str
-
-
-def records(checkout: Path = Path()) -> list[Record]:
-    """All retrainings of this checkout, oldest first; a record that cannot be read is left out."""
-    found = []
-    for path in sorted((checkout / State.RETRAININGS).glob(f"*/{RECORD}")):
-        try:
-            found.append(Record(**files.read_json(path)))
-        except (ArtifactError, TypeError):
-            continue
-    return sorted(found, key=lambda record: (record.started, record.id))
 
 
 def run(
@@ -216,7 +153,7 @@ def _admit(
 
     What an earlier one has trained is published by `attempt` before a new one is begun.
     """
-    before = records(checkout)
+    before = records.read(checkout)
     unfinished = [record for record in before if record.status in UNFINISHED]
     for record in unfinished[:-1]:
         _end(checkout, record, "replaced", "a later one took its place")
@@ -288,28 +225,14 @@ def _new(checkout: Path, order: Order, profile: str | None) -> Record:
         profile=profile,
         started=now,
     )
-    _save(checkout, record)
+    records.save(checkout, record)
     return record
 
 
-def folder(checkout: Path, record: Record) -> Path:
-    """Where a retraining works."""
-    return checkout / State.RETRAININGS / record.id / WORKSPACE
-
-
-def log(checkout: Path, record: Record) -> Path:
-    """What the lifecycle of a retraining said, when it was not told to a terminal."""
-    return checkout / State.RETRAININGS / record.id / "lifecycle.log"
-
-
-def _save(checkout: Path, record: Record) -> None:
-    files.write_json(checkout / State.RETRAININGS / record.id / RECORD, dataclasses.asdict(record))
-
-
 def _end(checkout: Path, record: Record, status: Status, note: str) -> None:
-    clones.evict(folder(checkout, record))
+    clones.evict(records.folder(checkout, record))
     record.status, record.note, record.ended = status, note, time.time()
-    _save(checkout, record)
+    records.save(checkout, record)
 
 
 # The work
@@ -335,8 +258,8 @@ def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[
     """Do the steps that are not done; each is written down when it is."""
     record.attempts += 1
     record.status = "running"
-    _save(checkout, record)
-    workspace = folder(checkout, record)
+    records.save(checkout, record)
+    workspace = records.folder(checkout, record)
     say(f"Retraining {record.id} at commit {record.commit[:12]}, {_because(record)}")
     if evicted := clones.evict(workspace):
         say(f"  ended {evicted} processes of the attempt before")
@@ -344,7 +267,9 @@ def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[
     patience = publication.Patience(retries=settings.publish_retries, seconds=settings.publish_minutes * 60)
     steps: dict[str, Callable[[], None]] = {
         "workspace": lambda: _prepare(checkout, record, settings, say),
-        "lifecycle": lambda: _lifecycle(checkout, workspace, record, log(checkout, record) if aside else None, grace),
+        "lifecycle": lambda: _lifecycle(
+            checkout, workspace, record, records.log(checkout, record) if aside else None, grace
+        ),
         "push data": lambda: publication.push_data(workspace, patience, say),
         "verify": lambda: publication.verify(workspace, say),
         "push code": lambda: publication.push_code(checkout, workspace, record.id, patience, say),
@@ -356,9 +281,9 @@ def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[
             continue
         step()
         record.done.append(name)
-        _save(checkout, record)
+        records.save(checkout, record)
     record.ended = time.time()
-    _save(checkout, record)
+    records.save(checkout, record)
 
 
 def _because(record: Record) -> str:
@@ -368,7 +293,7 @@ def _because(record: Record) -> str:
 
 def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: Callable[[str], None]) -> None:
     """The workspace: the commit, the user's data, new data, params with the profile."""
-    workspace = folder(checkout, record)
+    workspace = records.folder(checkout, record)
     if workspace.exists():  # half of the changes below may be made: begin again
         shutil.rmtree(workspace)
     if left := clones.left_out(checkout):
@@ -486,7 +411,7 @@ def _give_account(checkout: Path, record: Record, error: Exception, outbox: Aler
     record.status = "not published" if isinstance(error, publication.NotPublished) else "failed"
     record.note = _words(error)
     record.ended = time.time()
-    _save(checkout, record)
+    records.save(checkout, record)
     _tell(record, outbox)
 
 
@@ -513,6 +438,6 @@ def _tell_again(record: Record, outbox: Alerting) -> None:
 
 def _tidy(checkout: Path, kept: int) -> None:
     """Remove the workspaces of all that have ended, however they did, but the newest; records and the cache stay."""
-    over = [record for record in records(checkout) if record.status not in UNFINISHED]
+    over = [record for record in records.read(checkout) if record.status not in UNFINISHED]
     for record in over[:-kept]:
-        clones.remove(folder(checkout, record))
+        clones.remove(records.folder(checkout, record))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from flows.champions import promotion
-from flows.retraining import run as retraining
+from flows.retraining import records
 from flows.supervision import supervisor
 from pipelines.adapters import registry
 from pipelines.adapters.orchestrator import NAMES, Server
@@ -98,23 +98,23 @@ def test_servers_of_the_users_own_are_not_started_again_and_their_champion_is_se
 
 def test_row_24_a_postgres_that_crashes_in_a_retraining_loses_no_state_and_no_figure(team: Team) -> None:
     """The stage, and with it the lifecycle, ends while the database is gone."""
-    count = len(retraining.records(team.root))
+    count = len(records.read(team.root))
     run = team.prefect.start(NAMES["retrain"], {"reason": "by hand"}, "one")
-    record = until(lambda: retraining.records(team.root)[count:], "a retraining began")[0]
-    workspace = retraining.folder(team.root, record)
+    record = until(lambda: records.read(team.root)[count:], "a retraining began")[0]
+    workspace = records.folder(team.root, record)
     until(lambda: list(workspace.glob(".moteur/tracking/*/ingestion.jsonl")), "the stage ran")
     before = supervisor.state(team.root)
     team.postgres.crash()
     (workspace / "go").touch()
-    log = retraining.log(team.root, record)
+    log = records.log(team.root, record)
     until(lambda: "done in" in log.read_text(), "the stage ended")
     assert answers(team)
     time.sleep(DOWN_SECONDS)
-    assert retraining.records(team.root)[-1].status == "running"
+    assert records.read(team.root)[-1].status == "running"
     team.postgres.start()
 
-    until(lambda: retraining.records(team.root)[-1].status == "finished", "the retraining ended")
-    (record,) = retraining.records(team.root)[count:]
+    until(lambda: records.read(team.root)[-1].status == "finished", "the retraining ended")
+    (record,) = records.read(team.root)[count:]
     assert record.attempts == 1
     until(lambda: team.prefect.call("GET", f"/flow_runs/{run}")["state"]["type"] == "COMPLETED", "Prefect knows")
     rows = team.postgres.rows("prefect", "select state_type from flow_run where start_time is not null")

@@ -14,6 +14,7 @@ import pytest
 
 from flows.champions import history, probation, promotion
 from flows.champions.probation import BEFORE
+from flows.retraining import records
 from flows.retraining import run as retraining
 from pipelines import stage
 from pipelines.adapters import files, registry
@@ -205,8 +206,8 @@ def test_row_37_within_a_minute_for_real_with_an_event_and_without_a_retraining(
             assert service.wait(30) == 0
     finally:
         prefect.kill()
-    result = retraining.run(root, retraining.Order(reason="drift", key="new words"), lambda _: None)
-    assert result == retraining.Skipped(
+    result = retraining.run(root, records.Order(reason="drift", key="new words"), lambda _: None)
+    assert result == records.Skipped(
         why="a champion was rolled back 0 minutes ago, and schedule.cooldown_minutes is 360"
     )
-    assert retraining.records(root) == []
+    assert records.read(root) == []

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from flows.retraining import run as retraining
+from flows.retraining import records
 from flows.supervision import supervisor
 from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.orchestrator import DRIFT, NAMES, Server
@@ -59,7 +59,7 @@ def test_rows_27_and_28_ten_events_and_a_replay_of_each_start_exactly_one_retrai
             server.emit(DRIFT, f"drift/{number}", {"words": "new words"})
     (run,) = until(lambda: [one for one in ended(server) if one["parameters"].get("reason") == "drift"], "it ended")
     assert run["state"]["name"] == "Finished"
-    (record,) = [one for one in retraining.records(root) if one.reason == "drift"]
+    (record,) = [one for one in records.read(root) if one.reason == "drift"]
     assert (record.keys, record.status) == ([run["parameters"]["key"]], "finished")
     assert f"{record.id}" in toy.moteur(root, "status").stdout
     assert [one["id"] for one in server.runs(RETRAIN, limit=50) if one["parameters"].get("reason") == "drift"] == [
@@ -97,10 +97,10 @@ def test_rows_21_3_and_29_a_killed_flow_is_taken_up_alone_and_a_schedule_waits_f
     (root / "behaviour").write_text("ingestion hang")
     toy.run_git(root, "add", "behaviour")
     toy.run_git(root, "commit", "-qm", "A stage that hangs")
-    before = len(retraining.records(root))
+    before = len(records.read(root))
     server.start(RETRAIN, {"reason": "by hand"}, "one")
-    record = until(lambda: retraining.records(root)[before:], "a retraining began")[0]
-    workspace = retraining.folder(root, record)
+    record = until(lambda: records.read(root)[before:], "a retraining began")[0]
+    workspace = records.folder(root, record)
     stage = until(lambda: working(workspace, "pipelines.ingestion"), "the stage ran")[0]
     waiting = server.start(RETRAIN, {"reason": "schedule", "key": "schedule 2026-03-02T03:00"}, "two")
     until(lambda: state(server, waiting)["name"] == "AwaitingConcurrencySlot", "the second waits")
@@ -112,9 +112,7 @@ def test_rows_21_3_and_29_a_killed_flow_is_taken_up_alone_and_a_schedule_waits_f
     flow.kill()
     assert stage.is_running()
     again = until(
-        lambda: next(
-            (one for one in retraining.records(root) if one.id == record.id and one.status == "finished"), None
-        ),
+        lambda: next((one for one in records.read(root) if one.id == record.id and one.status == "finished"), None),
         "the killed one was finished",
     )
     assert again.attempts == 2
@@ -167,7 +165,7 @@ def test_row_22_a_flow_whose_host_died_is_found_by_its_silence(live: tuple[Path,
         ],
         "id": "0192d3c0-0000-4000-8000-000000000001",
     }
-    count = len(retraining.records(root))
+    count = len(records.read(root))
     server.call("POST", "/events", [beat])
     until(lambda: state(server, lost["id"])["type"] == "CRASHED", "the silent run was taken for dead")
     resumed = until(
@@ -175,7 +173,7 @@ def test_row_22_a_flow_whose_host_died_is_found_by_its_silence(live: tuple[Path,
         "it was run again",
     )
     assert resumed[0]["state"]["message"] == "no retraining was interrupted"
-    assert len(retraining.records(root)) == count
+    assert len(records.read(root)) == count
 
 
 def after(run: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -17,10 +17,10 @@ import yaml
 
 from flows.champions import history
 from flows.lifecycle import flow
-from flows.retraining import accepted, publication
+from flows.retraining import accepted, publication, records
 from flows.retraining import run as retraining
 from flows.retraining.publication import Patience
-from flows.retraining.run import Order, Record, Skipped
+from flows.retraining.records import Order, Record, Skipped
 from flows.workspaces import clones, folders
 from pipelines.adapters import lineage, rankings
 from pipelines.adapters.alerts import NullOutbox, Outbox
@@ -44,8 +44,8 @@ def snapshot(root: Path) -> dict[str, bytes]:
     }
 
 
-def records(root: Path) -> list[Record]:
-    return retraining.records(root)
+def recorded(root: Path) -> list[Record]:
+    return records.read(root)
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +90,13 @@ def test_the_checkout_stays_as_it_was_and_what_is_not_committed_is_left_out(
     root, said, untouched = retrained
     assert untouched
     assert "1 files of the checkout are not committed as they are: they are left out" in said[0]
-    made = retraining.folder(root, records(root)[0]) / "data/tokens/made.txt"
+    made = records.folder(root, recorded(root)[0]) / "data/tokens/made.txt"
     assert made.read_text().splitlines()[-1] == "tokenization 7"
 
 
 def test_accepted_data_are_among_the_sources_of_the_workspace_alone(retrained: tuple[Path, list[str], bool]) -> None:
     root = retrained[0]
-    workspace = retraining.folder(root, records(root)[0])
+    workspace = records.folder(root, recorded(root)[0])
     values = yaml.safe_load((workspace / "params.yaml").read_text())
     assert values["ingestion"]["corpus"]["train"][-1] == {"uri": "accepted/corpus/new.txt"}
     assert "new text" in (workspace / "data/raw/made.txt").read_text()
@@ -107,7 +107,7 @@ def test_it_is_published_in_order_and_its_commit_holds_the_lock_of_what_was_push
     retrained: tuple[Path, list[str], bool],
 ) -> None:
     root, said, _ = retrained
-    record, _ = records(root)
+    record, _ = recorded(root)
     assert record.status == "finished"
     assert record.done == ["workspace", "lifecycle", "push data", "verify", "push code", "register", "promote"]
     lock = toy.run_git(root.parent / "code.git", "show", f"runs/{record.id}:dvc.lock")
@@ -122,7 +122,7 @@ def test_the_runs_are_in_the_mlflow_of_the_checkout(retrained: tuple[Path, list[
     root = retrained[0]
     names = [run["name"] for run in toy.runs(root)]
     assert names[1:4] == ["ingestion", "data_validation", "tokenization"]
-    assert not (retraining.folder(root, records(root)[0]) / ".moteur/mlflow.db").exists()
+    assert not (records.folder(root, recorded(root)[0]) / ".moteur/mlflow.db").exists()
 
 
 def test_row_9_two_at_once_have_workspaces_of_their_own_and_the_second_waits(
@@ -130,11 +130,11 @@ def test_row_9_two_at_once_have_workspaces_of_their_own_and_the_second_waits(
 ) -> None:
     root, said, _ = retrained
     assert ["waiting for it to end" in text for text in said] == [False, True]
-    one, other = records(root)
+    one, other = recorded(root)
     assert one.status == other.status == "finished"
     assert one.ended is not None
-    assert one.ended <= (retraining.folder(root, other) / "params.yaml").stat().st_mtime
-    locks = [(retraining.folder(root, record) / "dvc.lock").read_bytes() for record in (one, other)]
+    assert one.ended <= (records.folder(root, other) / "params.yaml").stat().st_mtime
+    locks = [(records.folder(root, record) / "dvc.lock").read_bytes() for record in (one, other)]
     assert locks[0] == locks[1]
 
 
@@ -152,7 +152,7 @@ def test_a_failing_stage_ends_it_with_the_exit_code_and_an_alert_and_the_next_be
     done = toy.moteur(checkout, "retrain", PREFECT_API_URL=server)
     assert done.returncode == 3
     assert "the lifecycle failed (exit code 3)" in done.stderr.splitlines()[-1]
-    (record,) = records(checkout)
+    (record,) = recorded(checkout)
     (alert,) = Outbox(checkout / ".moteur/alerts").open()
     assert alert.title == f"Retraining {record.id}: failed"
     assert retraining._why_not(Order(), [record], None, 0, 0) == ""
@@ -179,7 +179,7 @@ def test_a_copy_in_which_a_profile_runs_is_not_retrained(checkout: Path) -> None
 def test_from_an_unknown_stage_is_refused_before_anything_is_made(checkout: Path) -> None:
     with pytest.raises(ParamsError, match="--from tokenisation: no such stage; the stages are ingestion"):
         retraining.run(checkout, Order(start="tokenisation"), silent)
-    assert not records(checkout)
+    assert not recorded(checkout)
 
 
 def lifecycle_that_ends_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
@@ -223,7 +223,7 @@ def test_a_lifecycle_that_was_stopped_is_no_failure_and_stays_to_be_taken_up(
     lifecycle_that_ends_with(143, monkeypatch)
     with pytest.raises(SystemExit, match="143"):
         retraining.run(checkout, Order(), silent, alerting=NullOutbox())
-    (one,) = records(checkout)
+    (one,) = recorded(checkout)
     assert (one.status, one.done) == ("running", ["workspace"])
 
 
@@ -274,10 +274,10 @@ def test_to_resume_when_nothing_was_interrupted_starts_nothing(checkout: Path) -
 
 def test_one_that_was_killed_too_often_is_given_up_with_an_alert(checkout: Path) -> None:
     killed = record(attempts=3, commit="0" * 40)
-    retraining._save(checkout, killed)
+    records.save(checkout, killed)
     result = retraining.run(checkout, Order(reason="resume"), silent)
     assert isinstance(result, Skipped)
-    assert records(checkout)[0].status == "given up"
+    assert recorded(checkout)[0].status == "given up"
     assert Outbox(checkout / ".moteur/alerts").open()[0].title == "Retraining r: given up"
 
 
@@ -297,7 +297,7 @@ def stopped(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
     lifecycle_that_ends_with(143, monkeypatch)
     with pytest.raises(SystemExit):
         retraining.run(checkout, Order(), silent, alerting=NullOutbox())
-    return records(checkout)[-1]
+    return recorded(checkout)[-1]
 
 
 def admitted(checkout: Path, order: Order, published: list[Record] | None = None) -> Record:
@@ -329,12 +329,12 @@ def test_one_that_was_stopped_is_begun_anew_when_the_commit_or_the_data_have_cha
     change(checkout)
     new = admitted(checkout, Order())
     assert (new.id != one.id, new.commit) == (True, clones.head(checkout))
-    assert records(checkout)[0].status == "replaced"
+    assert recorded(checkout)[0].status == "replaced"
 
 
 def test_what_was_trained_but_not_published_is_published_before_a_new_one_begins(checkout: Path) -> None:
     waits = record(commit="0" * 40, status="not published", attempts=1, done=["workspace", "lifecycle"])
-    retraining._save(checkout, waits)
+    records.save(checkout, waits)
     published: list[Record] = []
     new = admitted(checkout, Order(), published)
     assert [one.id for one in published] == ["r"]
@@ -356,20 +356,20 @@ def test_a_retraining_that_fails_makes_room_too(checkout: Path, monkeypatch: pyt
     for _ in range(kept + 1):
         with pytest.raises(retraining.Failed):
             retraining.run(checkout, Order(), silent, alerting=NullOutbox())
-    assert [retraining.folder(checkout, one).exists() for one in records(checkout)] == [False] + [True] * kept
+    assert [records.folder(checkout, one).exists() for one in recorded(checkout)] == [False] + [True] * kept
 
 
 def test_making_room_leaves_what_is_to_go_on_and_takes_half_made_clones(checkout: Path) -> None:
     statuses = ["running", "not published", "failed", "refused", "given up", "promoted"]
     for number, status in enumerate(statuses):
         one = record(id=status, status=status, started=float(number))
-        retraining._save(checkout, one)
-        for name in (retraining.WORKSPACE, f".{retraining.WORKSPACE}.part"):
-            retraining.folder(checkout, one).with_name(name).mkdir()
+        records.save(checkout, one)
+        for name in (records.WORKSPACE, f".{records.WORKSPACE}.part"):
+            records.folder(checkout, one).with_name(name).mkdir()
     retraining._tidy(checkout, 2)
     left = {path.parent.name for path in (checkout / ".moteur/retrainings").glob("*/*workspace*")}
     assert left == {"running", "not published", "given up", "promoted"}
-    assert len(records(checkout)) == len(statuses)
+    assert len(recorded(checkout)) == len(statuses)
 
 
 def test_a_push_that_fails_is_tried_again_and_then_nothing_goes_live(tmp_path: Path, monkeypatch) -> None:
@@ -450,7 +450,7 @@ def test_row_30_a_registry_that_does_not_answer_is_no_verdict_and_the_promotion_
     ) as caught:
         retraining._promote(tmp_path, tmp_path, one, silent)
     retraining._give_account(tmp_path, one, caught.value, NullOutbox())
-    assert one.status in retraining.UNFINISHED
+    assert one.status in records.UNFINISHED
 
 
 def test_without_a_git_remote_the_commit_is_kept_beside_the_branches(checkout: Path, tmp_path: Path) -> None:
@@ -573,7 +573,7 @@ def test_accepted_feedback_is_read_as_feedback_by_people(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("reason", "files"), [("schedule", 1), ("drift", 1), ("by hand", 0)])
 def test_what_users_sent_is_accepted_by_a_retraining_that_nobody_started_if_params_say_so(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, reason: retraining.Reason, files: int
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, reason: records.Reason, files: int
 ) -> None:
     text = (checkout / "params.yaml").read_text()
     text = text.replace("accept_requests: false", "accept_requests: true").replace("text: false", "text: true")
@@ -585,9 +585,9 @@ def test_what_users_sent_is_accepted_by_a_retraining_that_nobody_started_if_para
     for _ in range(2):  # the second goes on with the first
         with pytest.raises(SystemExit):
             retraining.run(checkout, Order(reason=reason), silent, alerting=NullOutbox())
-    (one,) = records(checkout)
+    (one,) = recorded(checkout)
     assert (one.new_files, one.attempts) == (files, 2)
-    taken = list((retraining.folder(checkout, one) / "data/sources/accepted/corpus").glob("requests-*.jsonl"))
+    taken = list((records.folder(checkout, one) / "data/sources/accepted/corpus").glob("requests-*.jsonl"))
     assert len(taken) == files
     assert all("a drum" in path.read_text() and "loud" not in path.read_text() for path in taken)
 
@@ -599,8 +599,8 @@ def test_two_accepted_files_that_would_become_one_are_named(tmp_path: Path) -> N
 
 
 def test_records_that_cannot_be_read_are_left_out(checkout: Path) -> None:
-    retraining._save(checkout, record())
+    records.save(checkout, record())
     (checkout / ".moteur/retrainings/torn").mkdir()
     (checkout / ".moteur/retrainings/torn/record.json").write_text('{"id": "to')
-    assert [dataclasses.asdict(one) for one in records(checkout)] == [dataclasses.asdict(record())]
+    assert [dataclasses.asdict(one) for one in recorded(checkout)] == [dataclasses.asdict(record())]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
