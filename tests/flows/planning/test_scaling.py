@@ -1,15 +1,12 @@
 """`moteur scaling`: which small runs are made, that none is made twice, and what is fitted to them."""
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
 
 from flows import process
 from flows.planning import scaling
-from flows.reporting import charts
-from flows.reporting.charts import Series
 from pipelines import budget, stage
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import budgets, sizes
@@ -133,24 +130,3 @@ def test_without_tokens_the_command_that_makes_them_is_said(workspace):
     (workspace / Artifact.TOKENIZER).rename(workspace / "elsewhere")
     with pytest.raises(ArtifactError, match=r"models/tokenizer is missing\. Run `moteur run`"):
         fitted(workspace)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (1e4, 1e6, [1e4, 3e4, 1e5, 3e5, 1e6]),
-        (2.4e4, 1.9e5, [3e4, 5e4, 1e5]),
-        (1e9, 1e20, [1e9, 1e11, 1e13, 1e15, 1e17, 1e19]),
-    ],
-)
-def test_ticks_of_a_logarithmic_axis_are_round(low, high, expected):
-    assert charts.log_ticks(low, high) == pytest.approx(expected)
-
-
-def test_equal_ratios_are_equally_far_on_a_logarithmic_axis():
-    points = [(1e3, 1.0), (1e4, 2.0), (1e5, 3.0)]
-    drawn = charts.line_chart([Series(name="one", points=points, bare=True)], "x", "y", logarithmic="x")
-    places = [float(part.split('"')[0]) for part in drawn.split('cx="')[1:]]
-    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.11)
-    assert "polyline" not in drawn
-    assert Path(ROOT / "flows/reporting/templates/comparison.html.jinja").is_file()

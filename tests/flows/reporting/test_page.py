@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.lifecycle import run, status
 from flows.reporting import charts
 from flows.reporting import page as report
-from flows.reporting.charts import Series
-from flows.stages import figures, graph, ledger
+from flows.stages import graph, ledger
 from pipelines import stage
 from tests.flows import examples
 
@@ -24,6 +22,11 @@ SECTIONS = ["graph", "curves", "tasks", "reward", "alignment", "compression", "s
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(examples.checkout(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def base_only(workspace: Path) -> Path:
+    return examples.end_with_base(workspace)
 
 
 @pytest.fixture
@@ -87,21 +90,6 @@ def test_a_torn_or_foreign_report_does_not_stop_the_page(workspace: Path, monkey
 BASE_STAGES = ["ingestion", "data_validation", "tokenization", "pretraining"]
 
 
-@pytest.fixture
-def base_only(workspace: Path) -> Path:
-    """A finished lifecycle whose objective has then been changed, so that it now ends with the base model."""
-    examples.fill(workspace)
-    path = workspace / "params.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("objective: causal", "objective: masked"))
-    masked = {"val_bits_per_byte": None, "val_accuracy": 0.312}
-    name = workspace / "reports/pretraining.json"
-    name.write_text(json.dumps(examples.REPORTS["pretraining"] | masked))
-    (workspace / "reports/curves/pretraining.csv").write_text(
-        "step,tokens,loss,learning_rate,val_loss\n1,10,7.0,0.1,None\n2,20,6.0,0.1,5.5\n"
-    )
-    return workspace
-
-
 def test_a_lifecycle_that_ends_with_the_base_model_has_the_stages_up_to_it(base_only: Path) -> None:
     params = stage.load_params()
     assert graph.lifecycle(params).names == BASE_STAGES
@@ -120,22 +108,6 @@ def test_the_page_of_such_a_lifecycle_says_why_it_ends_and_shows_nothing_of_late
     assert text.count('class="node"') == 4
     assert "Fine-tuning, loss" not in text
     assert "int8" not in text
-
-
-def test_such_a_run_says_so_at_its_end_and_offers_no_chat(
-    base_only: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = graph.load()
-    quiet = graph.Graph(nodes=whole.nodes, changes={"finetuning": ("params.yaml modified",)})
-    monkeypatch.setattr(graph, "load", lambda: quiet)
-    monkeypatch.setattr(run, "drain", lambda: None)
-    assert run.run(base_only, start=None, force=False) == 0
-    said = capsys.readouterr().out
-    assert "Nothing to do" in said
-    assert "The lifecycle ends with the base model: pretraining.objective is masked" in said
-    assert "hidden tokens restored 31.2 %" in said
-    assert "moteur chat" not in said
-    assert "ppo" not in said
 
 
 def test_what_models_say_is_text_and_never_markup(page: str) -> None:
@@ -186,61 +158,11 @@ def test_a_browser_shows_the_page(workspace: Path, page: str) -> None:
     assert len(colours) > 100
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.21, 0.29, [0.2, 0.22, 0.24, 0.26, 0.28, 0.3]), (3, 3, None), (-5, 5, None)],
-)
-def test_ticks_are_round_and_reach_around(low: float, high: float, expected: list[float] | None) -> None:
-    found = charts.ticks(low, high)
-    assert found[0] <= low
-    assert found[-1] >= high
-    assert 2 <= len(found) <= 9
-    assert expected is None or found == expected
-
-
-def test_a_curve_of_one_point_and_a_flat_one_can_be_drawn() -> None:
-    for points in ([(1.0, 2.0)], [(0.0, 0.0), (1.0, 0.0)]):
-        assert "NaN" not in charts.line_chart([Series(name="x", points=points)], "step", "loss")
-
-
 def test_smoothing_keeps_the_mean_and_the_last_step() -> None:
     points = [(float(step), float(step % 2)) for step in range(1, 1001)]
     smoothed = report.smooth(points, most=100)
     assert len(smoothed) == 100
     assert smoothed[-1] == (1000.0, 0.5)
-
-
-def test_the_closing_table_names_what_ran_and_what_did_not(workspace: Path) -> None:
-    examples.fill(workspace)
-    from rich.console import Console
-
-    console = Console(width=150, record=True, file=(workspace / "out").open("w"))
-    ran: dict[str, object] = {"ppo": examples.entry("ppo", 71.9)}
-    console.print(run.table(graph.load(), ran))  # type: ignore[arg-type]
-    rows = {line.split()[0]: line for line in console.export_text().splitlines()}
-    assert "unchanged" in rows["ingestion"]
-    assert "1 min 12 s" in rows["ppo"]
-    assert "gold 0.668" in rows["ppo"]
-    assert "72" not in rows["evaluation"]
-
-
-def test_the_closing_table_has_planned_times_only_where_there_was_a_plan(workspace: Path) -> None:
-    examples.fill(workspace)
-    entry = examples.entry("ppo", 71.9)
-    heads = lambda: [column.header for column in run.table(graph.load(), {"ppo": entry}).columns]  # noqa: E731
-    assert heads() == ["stage", "time", "memory", "made"]
-    ledger.plan([{"run": entry["run"], "stage": "ppo", "tokens": None, "flops": None, "seconds": 125.0}])
-    assert heads() == ["stage", "time", "planned", "memory", "made"]
-    shown = run.table(graph.load(), {"ppo": entry})
-    assert "2 min 05 s" in list(shown.columns[2].cells)
-
-
-def test_status_says_why_a_stage_is_out_of_date(workspace: Path) -> None:
-    examples.fill(workspace)
-    pipeline = graph.load()
-    assert "data/raw missing" in pipeline.changes["ingestion"]
-    assert pipeline.stale == set(pipeline.names)
-    assert status.last_runs()[0][:3] == ("run-20260131-142503", "finished", 11)
 
 
 def test_effort_shows_what_was_planned_beside_what_was_used(workspace: Path) -> None:
@@ -254,19 +176,6 @@ def test_effort_shows_what_was_planned_beside_what_was_used(workspace: Path) -> 
     page = report.write().read_text(encoding="utf-8")
     assert "<small>(2 min 05 s)</small>" in page
     assert page.count("<small>(") == 2
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(9.95, "9.9 s"), (59.96, "1 min 00 s"), (75, "1 min 15 s"), (3725, "1 h 02 min")]
-)
-def test_durations_read_well(value: float, text: str) -> None:
-    assert figures.duration(value) == text
-
-
-def test_the_agreement_of_a_constitution_is_told_where_there_is_one() -> None:
-    told = {"constitution": {"agreement": {"human": {"accuracy": 0.7126}, "simulated": {"accuracy": 0.5}}}}
-    assert figures.sentence("feedback", told) == "constitution agrees 0.713 (human), 0.500 (simulated)"
-    assert figures.sentence("feedback", {"constitution": None}) == ""
 
 
 def test_the_reward_model_is_shown_with_its_curve_its_annotators_and_its_rewards(page: str) -> None:
