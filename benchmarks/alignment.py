@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from flows import profiles
+from flows.workspaces import profiles
 from pipelines.adapters import files
 from pipelines.artifacts import Artifact, State
 

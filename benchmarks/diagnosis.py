@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from flows import diagnosis
+from flows.reporting import diagnosis
 from pipelines.adapters import datasets, files
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import diagnosis as rules

@@ -32,7 +32,9 @@ from rich.console import Console
 
 from benchmarks.load import Load
 from benchmarks.timeline import Timeline, clock
-from flows import batch, clones, profiles, retraining
+from flows.drift import batch
+from flows.retraining import records
+from flows.workspaces import clones, profiles
 from pipelines import stage
 from pipelines.adapters import alerts, files, reader
 from pipelines.adapters.registry import open_registry
@@ -157,9 +159,9 @@ class Bench:
         """The windows of traffic that monitoring has judged, of every champion."""
         return [files.read_json(path) for path in sorted((self.root / State.DRIFT).glob("*/window-*.json"))]
 
-    def retrainings(self) -> list[retraining.Record]:
+    def retrainings(self) -> list[records.Record]:
         """As they stand."""
-        return retraining.records(self.root)
+        return records.read(self.root)
 
 
 def prepare(folder: Path, ports: Sequence[int]) -> Path:
@@ -275,11 +277,11 @@ def _drift_and_retrain(bench: Bench, hook: Webhook, load: Load, first: str) -> d
     return {"version": record.version, **_compare(bench, int(first), int(record.version or 0))}
 
 
-def _follow(bench: Bench, name: str) -> retraining.Record:
+def _follow(bench: Bench, name: str) -> records.Record:
     """Note each step of a retraining until it has ended."""
     said: list[str] = []
 
-    def ended() -> retraining.Record | None:
+    def ended() -> records.Record | None:
         one = next(one for one in bench.retrainings() if one.id == name)
         for step in one.done[len(said) :]:
             said.append(step)

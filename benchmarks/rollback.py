@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from flows import succession
+from flows.champions import succession
 from pipelines.adapters import files, release
 from pipelines.adapters.registry import open_registry
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows import charts
+from flows.reporting import charts
 from pipelines.adapters import files
 
 TEMPLATES = Path(__file__).parent / "templates"

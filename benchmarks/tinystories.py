@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks import gpt2_style, learner, runs
-from flows import profiles
+from flows.workspaces import profiles
 from pipelines import params as schema
 from pipelines.adapters import device
 from pipelines.core.judging.likelihood import likelihood

@@ -1,1 +1,1 @@
-"""The model is looked after here: lifecycle, command line, report."""
+"""The model is looked after here, in a room for each subject; pyproject.toml says which lies above which."""

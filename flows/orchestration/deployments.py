@@ -25,8 +25,9 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 
-from flows import retraining, services
 from flows.orchestration.flows import monitor, retrain
+from flows.retraining import records
+from flows.supervision import services
 from pipelines import params as schema
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.orchestrator import DRIFT, NAMES, RESOURCE, Server, url
@@ -238,7 +239,7 @@ def take_up(server: Server, root: Path) -> None:
     for name in NAMES.values():
         for run in server.runs(name, states=["RUNNING", "CANCELLING"], limit=50):
             server.give_up(run["id"], "It ended with the services.")
-    for record in [record for record in retraining.records(root) if record.status in retraining.UNFINISHED][-1:]:
+    for record in [record for record in records.read(root) if record.status in records.UNFINISHED][-1:]:
         server.start(NAMES["retrain"], {"reason": "resume"}, f"take up {record.id} {record.attempts} {time.time():.0f}")
 
 

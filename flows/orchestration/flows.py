@@ -10,7 +10,9 @@ from prefect.flows import Flow
 from prefect.runtime import flow_run as current
 from prefect.states import Completed, State
 
-from flows import drift_watch, retraining
+from flows.drift import watch
+from flows.retraining import records
+from flows.retraining import run as retraining
 from pipelines.adapters.alerts import Outbox
 
 
@@ -25,12 +27,12 @@ def tell(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     name="retrain", persist_result=False, validate_parameters=False, on_crashed=[tell]
 )
 def retrain(
-    reason: retraining.Reason = "schedule", key: str = "", start: str | None = None, profile: str | None = None
+    reason: records.Reason = "schedule", key: str = "", start: str | None = None, profile: str | None = None
 ) -> State[Any]:
     """Retrain; a run that was skipped or refused is completed under that name. It alerts by itself while it lives."""
-    order = retraining.Order(reason=reason, key=key or _key(reason), start=start, profile=profile)
+    order = records.Order(reason=reason, key=key or _key(reason), start=start, profile=profile)
     result = retraining.run(Path.cwd(), order, _say, wait=True, aside=True)
-    if isinstance(result, retraining.Skipped):
+    if isinstance(result, records.Skipped):
         return Completed(name="Skipped", message=result.why)
     return Completed(name=result.status.capitalize(), message=f"{result.id}: {result.note or result.status}")
 
@@ -40,7 +42,7 @@ def retrain(
 )
 def monitor() -> State[Any]:
     """Check the requests for drift."""
-    verdict = drift_watch.look(Path.cwd())
+    verdict = watch.look(Path.cwd())
     return Completed(name=verdict.state.capitalize(), message=verdict.words)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import loop
 from benchmarks.load import Load
 from benchmarks.timeline import Timeline, latencies
-from flows import profiles
+from flows.workspaces import profiles
 from pipelines.adapters import files, rankings
 from pipelines.artifacts import Artifact
 from tests.contracts.source import ROOT

@@ -7,7 +7,7 @@ import typing
 
 import pytest
 
-from flows import figures
+from flows.stages import figures
 from pipelines import params
 from tests.contracts import source
 from tests.contracts.test_graph import STAGES, module

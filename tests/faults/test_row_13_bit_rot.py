@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import promotion, verification
+from flows.champions import promotion, verification
 from pipelines.adapters import cache
 from pipelines.artifacts import Artifact
 from pipelines.errors import ArtifactError

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from flows import retraining
+from flows.retraining import records
+from flows.retraining import run as retraining
 from pipelines import ppo, pretraining
 from pipelines.adapters import registry
 from pipelines.adapters.alerts import Outbox
@@ -118,10 +119,10 @@ def test_row_20_a_retraining_that_diverges_is_over_with_an_alert_and_registers_n
     toy.run_git(root, "commit", "-qm", "A stage that diverges")
     done = toy.moteur(root, "retrain")
     assert done.returncode == TrainingError.exit_code == 6
-    (record,) = retraining.records(root)
+    (record,) = records.read(root)
     assert (record.status, record.done, record.version) == ("failed", ["workspace"], None)
     (alert,) = Outbox(root / ".moteur/alerts").open()
     assert alert.title == f"Retraining {record.id}: failed"
     assert registry.open_registry(root=root).versions() == []
-    again = retraining.run(root, retraining.Order(reason="resume"), lambda _: None)
-    assert again == retraining.Skipped(why="no retraining was interrupted")
+    again = retraining.run(root, records.Order(reason="resume"), lambda _: None)
+    assert again == records.Skipped(why="no retraining was interrupted")

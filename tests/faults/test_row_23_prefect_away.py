@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import retraining, supervision
+from flows.retraining import records
+from flows.supervision import supervisor
 from pipelines.adapters.alerts import Outbox
 from pipelines.adapters.orchestrator import NAMES, Server
 from tests import servers
@@ -43,7 +44,7 @@ def root(prefect: servers.Server, tmp_path: Path, database: Path) -> Iterator[Pa
         yield made
     finally:
         toy.moteur(made, "down", **own)
-        supervision.sweep(made)
+        supervisor.sweep(made)
 
 
 def test_row_23_two_minutes_without_prefect_stop_no_training_and_every_state_is_told_later(
@@ -51,23 +52,23 @@ def test_row_23_two_minutes_without_prefect_stop_no_training_and_every_state_is_
 ) -> None:
     server = Server(prefect.uri)
     run = server.start(NAMES["retrain"], {"reason": "by hand"}, "one")
-    record = until(lambda: retraining.records(root), "a retraining began")[0]
-    workspace, log = retraining.folder(root, record), retraining.log(root, record)
+    record = until(lambda: records.read(root), "a retraining began")[0]
+    workspace, log = records.folder(root, record), records.log(root, record)
     until(lambda: list(workspace.glob(".moteur/tracking/*/ingestion.jsonl")), "the stage ran")
     prefect.kill()
     killed = time.monotonic()
     (workspace / "go").touch()
     until(lambda: "done in" in log.read_text(), "the stage ended without Prefect")
     time.sleep(DOWN_SECONDS - (time.monotonic() - killed))
-    assert retraining.records(root)[0].status == "running"
+    assert records.read(root)[0].status == "running"
     prefect.start()
     prefect.wait()
 
-    until(lambda: retraining.records(root)[0].status == "finished", "the retraining ended", LATE_SECONDS)
+    until(lambda: records.read(root)[0].status == "finished", "the retraining ended", LATE_SECONDS)
     until(lambda: server.call("GET", f"/flow_runs/{run}")["state"]["name"] == "Finished", "Prefect knows")
     (lifecycle,) = server.call("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["lifecycle"]}}})
     assert lifecycle["state"]["type"] == "COMPLETED"
-    (record,) = retraining.records(root)
+    (record,) = records.read(root)
     assert record.attempts == 1
     assert [run["status"] for run in toy.runs(root)] == ["FINISHED", "FINISHED"]
     assert not Outbox(root / ".moteur/alerts").open()

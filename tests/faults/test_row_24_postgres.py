@@ -8,7 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows import promotion, retraining, supervision
+from flows.champions import promotion
+from flows.retraining import records
+from flows.supervision import supervisor
 from pipelines.adapters import registry
 from pipelines.adapters.orchestrator import NAMES, Server
 from tests import postgres_server, releases, servers
@@ -70,7 +72,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
             )
         finally:
             toy.moteur(root, "down", **own)
-            supervision.sweep(root)
+            supervisor.sweep(root)
             mlflow.kill()
             prefect.kill()
 
@@ -83,7 +85,7 @@ def answers(team: Team) -> bool:
 
 
 def test_servers_of_the_users_own_are_not_started_again_and_their_champion_is_served(team: Team) -> None:
-    state = supervision.state(team.root)
+    state = supervisor.state(team.root)
     assert state is not None
     assert set(state["services"]) == {"serving", "alerts", "probation", "runner"}
     assert not (team.root / ".moteur/mlflow.db").exists()
@@ -96,23 +98,23 @@ def test_servers_of_the_users_own_are_not_started_again_and_their_champion_is_se
 
 def test_row_24_a_postgres_that_crashes_in_a_retraining_loses_no_state_and_no_figure(team: Team) -> None:
     """The stage, and with it the lifecycle, ends while the database is gone."""
-    count = len(retraining.records(team.root))
+    count = len(records.read(team.root))
     run = team.prefect.start(NAMES["retrain"], {"reason": "by hand"}, "one")
-    record = until(lambda: retraining.records(team.root)[count:], "a retraining began")[0]
-    workspace = retraining.folder(team.root, record)
+    record = until(lambda: records.read(team.root)[count:], "a retraining began")[0]
+    workspace = records.folder(team.root, record)
     until(lambda: list(workspace.glob(".moteur/tracking/*/ingestion.jsonl")), "the stage ran")
-    before = supervision.state(team.root)
+    before = supervisor.state(team.root)
     team.postgres.crash()
     (workspace / "go").touch()
-    log = retraining.log(team.root, record)
+    log = records.log(team.root, record)
     until(lambda: "done in" in log.read_text(), "the stage ended")
     assert answers(team)
     time.sleep(DOWN_SECONDS)
-    assert retraining.records(team.root)[-1].status == "running"
+    assert records.read(team.root)[-1].status == "running"
     team.postgres.start()
 
-    until(lambda: retraining.records(team.root)[-1].status == "finished", "the retraining ended")
-    (record,) = retraining.records(team.root)[count:]
+    until(lambda: records.read(team.root)[-1].status == "finished", "the retraining ended")
+    (record,) = records.read(team.root)[count:]
     assert record.attempts == 1
     until(lambda: team.prefect.call("GET", f"/flow_runs/{run}")["state"]["type"] == "COMPLETED", "Prefect knows")
     rows = team.postgres.rows("prefect", "select state_type from flow_run where start_time is not null")
@@ -126,7 +128,7 @@ def test_row_24_a_postgres_that_crashes_in_a_retraining_loses_no_state_and_no_fi
     losses = team.postgres.rows("mlflow", "select step, value from metrics where key = 'loss' order by step")
     assert losses == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
     assert registry.open_registry(root=team.root).aliases() == {"champion": 1}
-    after = supervision.state(team.root)
+    after = supervisor.state(team.root)
     assert before is not None
     assert after is not None
     pids = [{name: facts["pid"] for name, facts in state["services"].items()} for state in (before, after)]

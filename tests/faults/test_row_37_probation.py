@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from flows import history, probation, promotion, retraining
-from flows.probation import BEFORE
+from flows.champions import history, probation, promotion
+from flows.champions.probation import BEFORE
+from flows.retraining import records
+from flows.retraining import run as retraining
 from pipelines import stage
 from pipelines.adapters import files, registry
 from pipelines.adapters.alerts import Outbox
@@ -189,7 +191,7 @@ def test_row_37_within_a_minute_for_real_with_an_event_and_without_a_retraining(
     try:
         prefect.wait()
         environment = toy.environment(PREFECT_API_URL=prefect.uri)
-        service = subprocess.Popen([sys.executable, "-m", "flows.probation"], cwd=root, env=environment)
+        service = subprocess.Popen([sys.executable, "-m", "flows.champions.probation"], cwd=root, env=environment)
         try:
             answer(root, 1, SETTINGS.requests)
             promote(root, 3)
@@ -204,8 +206,8 @@ def test_row_37_within_a_minute_for_real_with_an_event_and_without_a_retraining(
             assert service.wait(30) == 0
     finally:
         prefect.kill()
-    result = retraining.run(root, retraining.Order(reason="drift", key="new words"), lambda _: None)
-    assert result == retraining.Skipped(
+    result = retraining.run(root, records.Order(reason="drift", key="new words"), lambda _: None)
+    assert result == records.Skipped(
         why="a champion was rolled back 0 minutes ago, and schedule.cooldown_minutes is 360"
     )
-    assert retraining.records(root) == []
+    assert records.read(root) == []

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from flows import history, succession
+from flows.champions import history, succession
 from pipelines.adapters import registry
 from pipelines.adapters.registry import Registry
 from pipelines.artifacts import State
@@ -32,7 +32,7 @@ FORKS = """
 import json, os, pathlib, signal, sys
 import mlflow.tracking, sqlalchemy
 from filelock import FileLock
-from flows import history, promotion, succession
+from flows.champions import history, promotion, succession
 from pipelines.adapters import files, registry
 from tests import releases
 

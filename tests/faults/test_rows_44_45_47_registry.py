@@ -271,7 +271,7 @@ def test_a_registry_that_is_down_is_a_sentence_without_the_password(tmp_path, mo
 
 def test_a_release_goes_live_and_back_again(found, tmp_path, monkeypatch):
     """The whole way in this registry; only the exam is not really sat."""
-    from flows import history, promotion, succession
+    from flows.champions import history, promotion, succession
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", found.uri)
     for alias in found.aliases():

@@ -165,6 +165,20 @@ def fill(root: Path) -> None:
     (root / ".moteur" / "effort.jsonl").write_text(ledger, encoding="utf-8")
 
 
+def end_with_base(root: Path) -> Path:
+    """A finished lifecycle whose objective has then been changed, so that it now ends with the base model."""
+    fill(root)
+    path = root / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("objective: causal", "objective: masked"))
+    masked = {"val_bits_per_byte": None, "val_accuracy": 0.312}
+    name = root / "reports/pretraining.json"
+    name.write_text(json.dumps(REPORTS["pretraining"] | masked))
+    (root / "reports/curves/pretraining.csv").write_text(
+        "step,tokens,loss,learning_rate,val_loss\n1,10,7.0,0.1,None\n2,20,6.0,0.1,5.5\n"
+    )
+    return root
+
+
 def entry(stage: str, seconds: float, **changes: Any) -> dict[str, Any]:
     trained = stage in {"pretraining", "finetuning", "reward_modeling", "ppo"}
     return {

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from starlette.testclient import TestClient
 
-from flows import acceptance
+from flows.retraining import acceptance
 from pipelines import stage
 from pipelines.adapters import requests
 from pipelines.adapters.requests import RequestLog

@@ -1,0 +1,1 @@
+"""Which version is live: the gate, the moves, the history, the way back."""

@@ -1,0 +1,1 @@
+"""Methods held against each other on the data and models of a finished lifecycle."""

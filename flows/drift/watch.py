@@ -1,0 +1,97 @@
+"""One look for drift at what the champion is asked: an alert when it matters, and the event that retrains."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.alerts import Alerting, Outbox
+from pipelines.adapters.orchestrator import DRIFT, Server, url
+from pipelines.artifacts import Artifact, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a look for drift came to."""
+
+    state: str
+    """ok, watch, drift, or insufficient data."""
+    words: str
+    key: str = ""
+    """Of the episode: the champion, and when its traffic began to differ. One episode alerts and retrains once."""
+
+
+def look(checkout: Path) -> Sight:
+    """Check the requests of the checkout beside the champion's reference, and act on what is found.
+
+    Raises:
+        ResourceError: when the Prefect server does not take the event; the alert is kept all the same.
+    """
+    folder = champion(checkout)
+    if folder is None:
+        return Sight(state="insufficient data", words="There is no champion yet, and no release in models/release.")
+    from flows.drift import monitoring
+
+    with _inside(checkout):
+        verdict = monitoring.check(folder=folder)
+    sight = seen(verdict)
+    act(sight, Outbox(checkout / State.ALERTS), url())
+    return sight
+
+
+def seen(verdict: Any) -> Sight:
+    """The verdict of `flows.drift.monitoring` with the key of its episode."""
+    since = verdict.since or time.strftime("%Y-%m-%d", time.gmtime())
+    return Sight(state=verdict.state, words=verdict.words, key=f"drift/{verdict.manifest_sha256[:12]}/{since}")
+
+
+def act(sight: Sight, outbox: Alerting, api_url: str | None) -> None:
+    """Alert on drift and send its event; the same episode does neither twice.
+
+    Raises:
+        ResourceError: when the server does not take the event; the alert is kept all the same.
+    """
+    if sight.state != "drift":
+        return
+    title = "Drift: what is asked is not what the model was made for"
+    outbox.put(sight.key, title, f"{sight.words}\nThe report is reports/drift.html.", "warning")
+    if api_url is not None:
+        Server(api_url).emit(DRIFT, sight.key, {"words": sight.words})
+
+
+def champion(checkout: Path) -> Path | None:
+    """The champion's bundle, verified, copied out of the registry once; without a champion models/release, or None."""
+    from pipelines.adapters.registry import open_registry
+
+    registry = open_registry(root=checkout)
+    if (live := registry.alias("champion")) is not None:
+        return _copy(registry, live, checkout / State.ROOT / "champion")
+    release = checkout / Artifact.RELEASE
+    return release if release.is_dir() else None
+
+
+def _copy(registry: Any, live: Any, home: Path) -> Path:
+    folder = home / f"{live.number}-{live.manifest_sha256[:12]}"
+    if not folder.is_dir():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        part = home / "part"
+        found: Path = registry.fetch(live.number, part)
+        found.rename(folder)
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Work in `folder`: monitoring, like a stage, works in the current one."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

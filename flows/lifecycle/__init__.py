@@ -1,0 +1,1 @@
+"""The lifecycle as a whole: its flow, `moteur run`, `moteur status`."""

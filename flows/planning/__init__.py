@@ -1,0 +1,1 @@
+"""What a run will cost, and which size of a model a budget is best spent on."""

@@ -1,0 +1,1 @@
+"""What a lifecycle made, for a reader: the page, its charts, and a diagnosis."""

@@ -1,0 +1,1 @@
+"""The services of one machine: which there are, who keeps them alive, and whom they alert."""

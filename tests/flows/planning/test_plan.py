@@ -1,0 +1,165 @@
+"""The plan: what a run will cost, estimated on this machine; and the ledger, planned beside used."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.planning import plan, speed
+from flows.planning.speed import Speed
+from flows.stages import graph, ledger
+from pipelines import stage
+from pipelines.artifacts import State
+from pipelines.errors import ParamsError
+from pipelines.params import Params
+from tests.flows.examples import ROOT
+
+TINY = {"hidden_size": 16, "num_layers": 1, "num_heads": 1, "intermediate_size": 32}
+SPEED = Speed(parameters=801_152, tokens_per_second=20_000, flops_per_second=1e11)
+
+
+def test_a_base_model_on_which_nothing_is_built_is_named_with_its_key_and_about_its_size() -> None:
+    params = stage.load_params(ROOT / "params.yaml")
+    masked = params.model_copy(update={"pretraining": params.pretraining.model_copy(update={"objective": "masked"})})
+    assert "parameters (3 layers of 128)." in plan.model_lines(params)[0]
+    assert (
+        "about as many as the llama of 3 layers of 128 has; pretraining.objective is masked"
+        in (plan.model_lines(masked)[0])
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Params]:
+    """A folder with params.yaml, in which we stand; call it to change keys of section pretraining."""
+    monkeypatch.chdir(tmp_path)
+
+    def changed(model: dict[str, Any] | None = None, **pretraining: Any) -> Params:
+        values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        values["pretraining"] |= pretraining
+        values["model"] |= model or {}
+        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        return stage.load_params()
+
+    return changed
+
+
+def pipeline(*names: str) -> graph.Graph:
+    nodes = tuple(graph.Node(name=name, description="", needs=(), deps=(), outs=()) for name in names)
+    return graph.Graph(nodes=nodes, changes={})
+
+
+def entry(name: str, run: str = "run-1", **changes: Any) -> ledger.Entry:
+    fixed: Any = {"status": "finished", "seconds": 10.0, "flops": 2e12, "tokens": 5}
+    return {**fixed, "run": run, "stage": name, **changes}
+
+
+def test_the_speed_of_training_is_measured_by_real_steps_once_for_one_model(workspace: Callable[..., Params]) -> None:
+    params = workspace(TINY, context=32, batch_size=2)
+    assert speed.known(params) is None
+    found = speed.measured(params)
+    assert found.parameters == plan.parameters(params)
+    assert found.tokens_per_second > 0
+    assert speed.known(params) == found
+    assert speed.known(workspace(TINY, context=32, batch_size=4)) is None
+
+
+def test_a_speed_that_cannot_be_measured_is_said_with_the_reason(workspace: Callable[..., Params]) -> None:
+    params = workspace(TINY)
+    Path("params.yaml").unlink()
+    with pytest.raises(speed.NotMeasured, match=r"could not be measured: params\.yaml is missing"):
+        speed.measured(params)
+
+
+@pytest.mark.parametrize("other", [{"processes": 2}, {"microbatch_size": 1}, {"objective": "masked"}])
+def test_the_speed_of_a_training_that_is_not_the_measured_one_is_not_told(
+    workspace: Callable[..., Params], other: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        speed.NotMeasured, match=rf"but pretraining\.{next(iter(other))} is {next(iter(other.values()))}"
+    ):
+        speed.measured(workspace(TINY, batch_size=2, **other))
+
+
+def test_the_time_is_from_the_speed_and_after_a_run_from_that_run(workspace: Callable[..., Params]) -> None:
+    params, stages = workspace(), pipeline("tokenization", "pretraining")
+    first = {cost.stage: cost for cost in plan.estimate(params, stages, {}, SPEED)}
+    flops = 6.0 * plan.parameters(params) * 1_400_000
+    assert first["pretraining"].flops == flops
+    assert first["pretraining"].seconds == pytest.approx(flops / 1e11)
+    assert first["tokenization"].seconds is None
+    half = {"pretraining": entry("pretraining", flops=flops / 2, seconds=40.0)}
+    later = {cost.stage: cost for cost in plan.estimate(params, stages, half, None)}
+    assert later["pretraining"].seconds == pytest.approx(80)
+    assert "times 2.00" in later["pretraining"].basis
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens"), [(None, 1_400_000), ("2 tokens/parameter", 1_602_304), ("4.806912e12 FLOPs", 1_000_000)]
+)
+def test_the_plan_counts_the_tokens_that_the_budget_pays_for(
+    workspace: Callable[..., Params], budget: str | None, tokens: int
+) -> None:
+    params = workspace(budget=budget)
+    assert plan.tokens(params) == tokens
+    said = "\n".join(plan.model_lines(params))
+    assert f"by pretraining.budget: {budget}" in said or budget is None
+    assert "compute-optimal at scale are 20 (Chinchilla)" in said
+    assert "by Chinchilla's 20 tokens for each parameter, as no law has been fitted here" in said
+
+
+def test_a_settled_budget_is_in_params_and_in_the_plan_that_follows(
+    workspace: Callable[..., Params], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace(budget="10 minutes")
+    monkeypatch.setattr(
+        graph, "load", lambda: graph.Graph(nodes=pipeline("pretraining").nodes, changes={"pretraining": ()})
+    )
+    monkeypatch.setattr(speed, "measured", lambda _params, _shape=None: SPEED)
+    plan.show(Path("params.yaml"), apply="tokens")
+    assert stage.load_params().pretraining.budget == "10 minutes at 100 GFLOP/s"
+    said = capsys.readouterr().out
+    assert "Written to params.yaml: measured with 801k parameters." in said
+    assert "by pretraining.budget: 10 minutes at 100 GFLOP/s" in said
+    assert "10 min 00 s" in said
+
+
+def test_a_budget_that_is_not_settled_is_said_in_the_plan_and_refused_before_a_run(
+    workspace: Callable[..., Params],
+) -> None:
+    for settings in ({"budget": "10 minutes"}, {"budget": "10 minutes", "init": "models/mine"}, {"budget": "9 FLOPs"}):
+        params = workspace(**settings)
+        with pytest.raises(ParamsError, match=r"^pretraining\.budget is "):
+            plan.refuse_unsettled(params)
+    assert "Pretraining: not settled. pretraining.budget is '9 FLOPs', which pays for" in plan.model_lines(params)[1]
+    assert plan.estimate(params, pipeline("pretraining"), {}, SPEED)[0].seconds is None
+    plan.refuse_unsettled(workspace(budget="10 minutes at 100 GFLOP/s"))
+
+
+def test_after_a_run_the_ledger_has_what_was_planned_beside_what_was_used(workspace: Callable[..., Params]) -> None:
+    params, stages = workspace(), pipeline("tokenization", "pretraining", "ppo")
+    State.EFFORT.path.parent.mkdir()
+    with State.EFFORT.path.open("w") as file:
+        file.write(json.dumps(entry("ppo", run="run-0", tokens=30)) + "\n")
+    plan.record("run-1", params, stages, {"pretraining", "ppo"})
+    with State.EFFORT.path.open("a") as file:
+        used = [entry("tokenization", flops=0), entry("pretraining", tokens=1_000_000), entry("ppo", tokens=40)]
+        file.writelines(json.dumps(line) + "\n" for line in used)
+    Path("reports").mkdir()
+    Path("reports/pretraining.json").write_text('{"num_parameters": 500000}')
+    rows = {row.stage: row for row in plan.used(stages, ledger.last_finished())}
+    assert list(rows) == ["pretraining", "ppo"]
+    assert rows["pretraining"].tokens == "1.4M / 1M"
+    assert rows["pretraining"].ratio == "2"
+    assert rows["pretraining"].flops == "6.73e+12 / 2.00e+12"
+    assert rows["pretraining"].time == "? / 10.0 s"
+    assert rows["ppo"].tokens == "30 / 40"
+    assert rows["ppo"].time == "10.0 s / 10.0 s"
+
+
+def test_a_stage_that_ran_without_a_plan_is_not_compared(workspace: Callable[..., Params]) -> None:
+    params, stages = workspace(), pipeline("pretraining")
+    plan.record("run-1", params, stages, {"pretraining"})
+    assert plan.used(stages, {"pretraining": entry("pretraining", run="manual")}) == []
