@@ -2,7 +2,7 @@
 
 The outbox is a file of JSON lines that is only appended to. A key is alerted once, however often it is put; a sink that
 is down, slow or refuses gets the alert later, with a growing wait, and the other sinks do not wait for it. Delivery is
-a process of its own (`python -m flows.alerts`), which `moteur up` keeps running.
+a process of its own (`python -m flows.supervision.alerts`), which `moteur up` keeps running.
 
 A sink has an alert exactly once, unless delivery is killed, or the sink stays silent beyond `alerts.timeout_seconds`,
 after it took the alert and before that was written down: then it comes again, with the same key at its end.

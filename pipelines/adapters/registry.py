@@ -5,7 +5,7 @@ A version is a run of the experiment `moteur-releases` that holds the release as
 `moteur` whose tags say what it is. A version only comes to be when its copy has been read back and hashed.
 
 The aliases `challenger`, `champion` and `previous_champion` name versions. MLflow moves one alias at a time and has no
-compare-and-set, so only `flows.succession` moves them, behind a lock.
+compare-and-set, so only `flows.champions.succession` moves them, behind a lock.
 
 What is fetched is what the manifest names, file by file, and the manifest is what the version's tag says it is: neither
 a listing by the server nor a path in it is trusted.
@@ -223,7 +223,7 @@ class Registry:
         return None if number is None else self.version(number)
 
     def set_alias(self, name: Alias, number: int | None) -> None:
-        """Point an alias to a version, or to none. Only `flows.succession` does this, behind its lock."""
+        """Point an alias to a version, or to none. Only `flows.champions.succession` does this, behind its lock."""
         with _reaching(self.uri):
             if number is None:
                 self._client.delete_registered_model_alias(MODEL, name)
