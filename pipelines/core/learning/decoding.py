@@ -125,10 +125,12 @@ def _sample(
     """
     import torch
 
+    from pipelines.core.learning import llama_decoding
     from pipelines.core.learning.window import Window
 
     texts: list[list[int]] = [[] for _ in lengths]
-    window = Window(model, len(lengths), ids_BT.shape[1] + limit)
+    longest_text = ids_BT.shape[1] + limit
+    window = Window(model, len(lengths), longest_text, llama_decoding.reader(model, longest_text))
     window.begin(lengths)
     logits_RV = window.prefill(ids_BT)
     running = list(range(len(lengths)))
@@ -164,7 +166,7 @@ def _chooser(temperature: float, top_p: float) -> "Callable[[torch.Tensor, torch
     import torch
 
     def sampled(logits_RV: "torch.Tensor", chance_R: "torch.Tensor") -> "torch.Tensor":
-        chances_RV = (logits_RV / temperature).softmax(-1)
+        chances_RV = (logits_RV if temperature == 1 else logits_RV / temperature).softmax(-1)
         if top_p < 1:
             sorted_RV, order_RV = chances_RV.sort(dim=-1, descending=True)
             outside_RV = sorted_RV.cumsum(-1) - sorted_RV >= top_p

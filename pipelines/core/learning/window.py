@@ -8,7 +8,7 @@ the left at once.
 Shapes: S slots, R rows in use, K key heads, C columns, D width of a head, Q new tokens a row, T visible columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+Read = Callable[["Tensor", "Tensor", "Tensor", Sequence[CacheLayerMixin]], "Tensor"]
+"""New tokens (R, Q), which columns are no padding (R, T), positions (R, Q), layers -> logits after the last (R, V)."""
 READABLE = {"full_attention", "sliding_attention"}
 
 
@@ -38,12 +40,13 @@ class Window:
         model: Whose keys and values are kept; attention in every layer.
         slots: Most rows.
         columns: Most tokens of a row; a quarter more is allocated, so that moving to the left is rare.
+        read: The model's forward pass, when it is not the model itself that reads.
 
     Raises:
         MoteurError: when a layer keeps something else than keys and values (a state, as in Mamba).
     """
 
-    def __init__(self, model: "PreTrainedModel", slots: int, columns: int) -> None:
+    def __init__(self, model: "PreTrainedModel", slots: int, columns: int, read: Read | None = None) -> None:
         config = model.config.get_text_config()
         if layers := unreadable(model):
             raise _refusal(config.model_type, layers)
@@ -51,7 +54,7 @@ class Window:
         self.slots = slots
         self.lengths: list[int] = []
         self.start = self.end = 0
-        self._model = model
+        self._model, self._read = model, read
         self._layers = [_Layer(self) for _ in range(config.num_hidden_layers)]
         self._cache = Cache(layers=self._layers)
         self._seen_SC = torch.zeros(slots, self.columns, dtype=torch.bool, device=model.device)
@@ -94,6 +97,8 @@ class Window:
         return logits_RV
 
     def _forward(self, ids_RQ: "Tensor", seen_RT: "Tensor", positions_RQ: "Tensor") -> "Tensor":
+        if self._read is not None:
+            return self._read(ids_RQ, seen_RT, positions_RQ, self._layers).float()
         logits_R1V: Tensor = self._model(
             input_ids=ids_RQ,
             attention_mask=seen_RT,
