@@ -112,7 +112,7 @@ def _stacked(attention: Any) -> "tuple[Tensor, Tensor]":
 
 
 def _visible(seen_RT: "Tensor", count: int) -> "Tensor":
-    """What each of the last `count` columns sees (R, Q, T): tokens up to itself; padding sees itself, or it were NaN."""
+    """What each of the last `count` columns sees (R, Q, T): tokens up to itself, and padding itself, lest it be NaN."""
     if count == 1:
         return seen_RT[:, None]
     columns_T = torch.arange(seen_RT.shape[1], device=seen_RT.device)
