@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 
-MACHINE = {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "1000"}
-"""For the environment of a process before it imports torch. Huge pages for large tensors: fewer faults. Threads spin
-a thousand times while they wait for each other, then sleep: as fast alone as with GNU OpenMP's 300,000, which make two
-jobs on one machine (a server and a retraining) each many times as slow."""
+MACHINE = {"GOMP_SPINCOUNT": "1000"}
+"""For the environment of a process before it imports torch. Threads spin a thousand times while they wait for each
+other, then sleep: as fast alone as with GNU OpenMP's 300,000, which make two jobs on one machine (a server and a
+retraining) each many times as slow."""
 
 
 def prepare(seed: int, threads: int | None, *, local_rank: int = 0, local_size: int = 1) -> "torch.device":

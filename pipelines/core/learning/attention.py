@@ -164,6 +164,21 @@ def _mask(
     return torch.zeros(seen_B1TT.shape).masked_fill_(~seen_B1TT, float("-inf"))
 
 
+def packed_mask(positions_BT: "Tensor", dtype: "torch.dtype") -> "Tensor | None":
+    """The mask (B, 1, T, T) of documents one after the other, which begin where a position is not the next.
+
+    None where each row is one document.
+    """
+    import torch
+
+    borders_BT = positions_BT.diff(dim=-1) != 1
+    if not borders_BT.any():
+        return None
+    document_BT = torch.nn.functional.pad(borders_BT, (1, 0)).cumsum(-1, dtype=torch.int32)
+    other_BTT = document_BT[:, :, None] != document_BT[:, None, :]
+    return _causal_bias(positions_BT.shape[1], None, dtype).masked_fill(other_BTT, float("-inf"))[:, None]
+
+
 def _causal_bias(length: int, window: int | None, dtype: "torch.dtype") -> "Tensor":
     import torch
 

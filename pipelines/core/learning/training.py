@@ -116,19 +116,20 @@ def _hidden(model: "PreTrainedModel", batch: Batch, *, device: "torch.device", p
     """
     import torch
 
+    from pipelines.core.learning import llama_training
+
     body = model.base_model
     if not torch.is_grad_enabled():
-        read = _read(body, batch, device=device, precision=precision)
-    else:
-        table = body.get_input_embeddings()
-        weights = {name: weight.to(precision) for name, weight in body.named_parameters() if weight is not table.weight}
-        inputs = {
-            "inputs_embeds": table(batch.inputs_BT.to(device)).to(precision),
-            "position_ids": None if batch.positions_BT is None else batch.positions_BT.to(device),
-            "use_cache": False,
-        }
-        read = torch.func.functional_call(body, weights, (), inputs)
-    hidden_BTD: Tensor = read.last_hidden_state
+        seen: Tensor = _read(body, batch, device=device, precision=precision).last_hidden_state
+        return seen
+    table = body.get_input_embeddings()
+    embedded_BTD = table(batch.inputs_BT.to(device)).to(precision)
+    places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
+    if llama_training.fits(model):
+        return llama_training.hidden(model, embedded_BTD, places_BT)
+    weights = {name: weight.to(precision) for name, weight in body.named_parameters() if weight is not table.weight}
+    inputs = {"inputs_embeds": embedded_BTD, "position_ids": places_BT, "use_cache": False}
+    hidden_BTD: Tensor = torch.func.functional_call(body, weights, (), inputs).last_hidden_state
     return hidden_BTD
 
 

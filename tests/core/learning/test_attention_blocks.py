@@ -39,9 +39,11 @@ def small(monkeypatch):
     monkeypatch.setattr(attention_blocks, "SCORES", 100)
 
 
+@pytest.mark.parametrize("kept", [0, 256])
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 11])
 @pytest.mark.parametrize("own_bias", [False, True])
-def test_output_and_gradients_are_those_of_attention_as_it_is_written(length, own_bias):
+def test_output_and_gradients_are_those_of_attention_as_it_is_written(length, own_bias, kept, monkeypatch):
+    monkeypatch.setattr(attention_blocks, "KEPT", kept)
     sequences, several = 5, 3
     given = heads(sequences, several, length)
     bias = documents(sequences, length) if own_bias else causal(length)
@@ -64,3 +66,13 @@ def test_in_bfloat16_blocks_err_no_more_than_all_scores_at_once():
     at_once = plainly(*half, causal(40).bfloat16(), 0.4)
     in_blocks = BlockAttention.apply(*half, causal(40).bfloat16(), 0.4)
     assert (in_blocks - wanted).square().mean() < 1.2 * (at_once - wanted).square().mean()
+
+
+def test_weights_of_short_sequences_are_kept_for_the_gradient_and_those_of_long_ones_are_not():
+    def held(length):
+        output = BlockAttention.apply(*heads(1, 1, length), causal(length), 1.0)
+        return sum(part.numel() for part in output.grad_fn.saved_tensors[4:])
+
+    seen = [sum(4 * end for end in range(4, length + 1, 4)) for length in (8, 256)]  # blocks of 4, all before their end
+    assert [held(length) for length in (8, 256)] == seen
+    assert held(257) == 0

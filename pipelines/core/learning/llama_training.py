@@ -1,0 +1,154 @@
+"""The body of a Llama while it learns on a CPU: what its modules compute, in fewer passes over the memory.
+
+At a few million parameters half of a step is what stands between the matrix products: transformers' modules read and
+write each activation some thirty times a layer, and autograd as often again. Here a norm is one step, and so is the way
+from the product of queries, keys and values to the heads; each has its gradient by formula. The mask of packed
+documents is made once for all layers.
+
+Shapes: B sequences, T positions, C width of the model, I width of the feed-forward, X width of several layers, H heads,
+K heads of keys and values, E = H + 2 K, D width of a head, F = D / 2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaForCausalLM
+from transformers.activations import SiLUActivation
+from transformers.models.llama import modeling_llama as modules
+
+from pipelines.core.learning import attention
+
+KNOWN = {
+    *(nn.Embedding, nn.Linear, nn.ModuleList, nn.SiLU, SiLUActivation),
+    *(modules.LlamaModel, modules.LlamaDecoderLayer, modules.LlamaAttention, modules.LlamaMLP),
+    *(modules.LlamaRMSNorm, modules.LlamaRotaryEmbedding),
+}
+"""Modules that are computed here."""
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def fits(model: Any) -> bool:
+    """Whether `hidden` computes what `model` would: a Llama as transformers has it, and nothing added to its layers."""
+    return (
+        type(model) is LlamaForCausalLM
+        and attention.is_fastest(model)
+        and not (model.config.attention_dropout or model.model.gradient_checkpointing)
+        and all(type(part) in KNOWN for part in model.model.modules())
+        and not any(getattr(part, hooks) for part in model.model.modules() for hooks in HOOKS)
+    )
+
+
+def hidden(model: Any, embedded_BTC: Tensor, positions_BT: Tensor | None) -> Tensor:
+    """The last hidden states (B, T, C), in the precision of the embeddings, to which weights are cast."""
+    body, x_BTC = model.model, embedded_BTC
+    if positions_BT is None:
+        positions_BT = torch.arange(x_BTC.shape[1], device=x_BTC.device)[None]
+    turns = _turns(*body.rotary_emb(x_BTC, positions_BT))
+    mask_B1TT = attention.packed_mask(positions_BT, x_BTC.dtype)
+    for layer in body.layers:
+        x_BTC = x_BTC + _attention(layer.self_attn, _normed(layer.input_layernorm, x_BTC), turns, mask_B1TT)
+        x_BTC = x_BTC + _feed_forward(layer.mlp, _normed(layer.post_attention_layernorm, x_BTC))
+    return _normed(body.norm, x_BTC)
+
+
+def _attention(module: Any, x_BTC: Tensor, turns: tuple[Tensor, Tensor], mask_B1TT: Tensor | None) -> Tensor:
+    all_BTX = _linear(x_BTC, module.q_proj, module.k_proj, module.v_proj)
+    all_BTED, kv_heads = torch.unflatten(all_BTX, -1, (-1, module.head_dim)), module.config.num_key_value_heads
+    query_BHTD, key_BKTD, value_BKTD = TurnedHeads.apply(all_BTED, *turns, kv_heads)  # type: ignore[no-untyped-call]
+    seen_BTHD, _ = attention.causal_attention(module, query_BHTD, key_BKTD, value_BKTD, mask_B1TT, module.scaling)
+    return _linear(seen_BTHD.flatten(2), module.o_proj)
+
+
+def _feed_forward(module: Any, x_BTC: Tensor) -> Tensor:
+    gate_BTI, up_BTI = _linear(x_BTC, module.gate_proj), _linear(x_BTC, module.up_proj)
+    return _linear(functional.silu(gate_BTI) * up_BTI, module.down_proj)
+
+
+def _linear(x_BTC: Tensor, *layers: nn.Linear) -> Tensor:
+    """One product for layers that read the same."""
+    y_BTX = x_BTC @ torch.cat([layer.weight.to(x_BTC.dtype) for layer in layers]).mT
+    biases = [layer.bias.to(x_BTC.dtype) for layer in layers if layer.bias is not None]
+    return y_BTX.add_(torch.cat(biases)) if biases else y_BTX
+
+
+def _normed(norm: Any, x_BTC: Tensor) -> Tensor:
+    normed_BTC: Tensor = Norm.apply(x_BTC, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call]
+    return normed_BTC
+
+
+class Norm(torch.autograd.Function):
+    """`apply(x, weight, epsilon)`: root mean square norm (Zhang and Sennrich 2019, arXiv:1910.07467) of the rows of x.
+
+    y = u w with u = x r and r = (mean(x^2) + epsilon)^-1/2, so dx = r (g - u mean(g u)) with g = w dy. Computed in
+    float32 at least, and rounded once.
+    """
+
+    @staticmethod
+    def forward(context: Any, x_BTC: Tensor, weight_C: Tensor, epsilon: float) -> Tensor:
+        """y, in the precision of x."""
+        wide_BTC = _wide(x_BTC)
+        scale_BT1 = wide_BTC.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+        context.save_for_backward(x_BTC, weight_C, scale_BT1)
+        return wide_BTC.mul_(scale_BT1).mul_(weight_C).to(x_BTC.dtype)
+
+    @staticmethod
+    def backward(context: Any, gradient_BTC: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of x and weight."""
+        x_BTC, weight_C, scale_BT1 = context.saved_tensors
+        unit_BTC, wide_BTC = _wide(x_BTC).mul_(scale_BT1), _wide(gradient_BTC)
+        of_weight_C = (unit_BTC * wide_BTC).flatten(0, -2).sum(0)
+        wide_BTC.mul_(weight_C)
+        mean_BT1 = (unit_BTC * wide_BTC).mean(-1, keepdim=True)
+        of_x_BTC = wide_BTC.addcmul_(unit_BTC, mean_BT1, value=-1).mul_(scale_BT1)
+        return of_x_BTC.to(x_BTC.dtype), of_weight_C, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """A copy in float32, or in what is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
+
+
+class TurnedHeads(torch.autograd.Function):
+    """`apply(all, cosine, sine, kv_heads)`: queries (B, H, T, D), keys and values (B, K, T, D) of all (B, T, E, D).
+
+    Queries and keys are turned by their positions (Su et al. 2021, arXiv:2104.09864), so the gradient is turned back.
+    """
+
+    @staticmethod
+    def forward(context: Any, all_BTED: Tensor, *turns: Any) -> tuple[Tensor, ...]:
+        """All in the order in which attention reads them."""
+        cosine_B1TD, sine_B1TD, kv_heads = turns
+        context.save_for_backward(cosine_B1TD, sine_B1TD)
+        query, key, value = (part.transpose(1, 2).contiguous() for part in _parts(all_BTED, kv_heads))
+        return _turned(query, cosine_B1TD, sine_B1TD), _turned(key, cosine_B1TD, sine_B1TD), value
+
+    @staticmethod
+    def backward(context: Any, *of_parts: Tensor) -> tuple[Tensor, None, None, None]:
+        """The gradient of all."""
+        cosine_B1TD, sine_B1TD = context.saved_tensors
+        (query_BHTD, key_BKTD, value_BKTD), (B, H, T, D) = of_parts, of_parts[0].shape
+        back = [_turned(part, cosine_B1TD, -sine_B1TD) for part in (query_BHTD, key_BKTD)]
+        K = key_BKTD.shape[1]
+        of_all_BTED = query_BHTD.new_empty(B, T, H + 2 * K, D)
+        for place, part in zip(_parts(of_all_BTED, K), [*back, value_BKTD], strict=True):
+            place.copy_(part.transpose(1, 2))
+        return of_all_BTED, None, None, None
+
+
+def _parts(all_BTED: Tensor, kv_heads: int) -> Sequence[Tensor]:
+    return torch.split(all_BTED, [all_BTED.shape[2] - 2 * kv_heads, kv_heads, kv_heads], dim=2)
+
+
+def _turns(cosine_BTD: Tensor, sine_BTD: Tensor) -> tuple[Tensor, Tensor]:
+    """Both (B, 1, T, D) as `_turned` takes them, from what transformers' rotary module says."""
+    first_BTF, second_BTF = sine_BTD.chunk(2, dim=-1)
+    return cosine_BTD[:, None], torch.cat([-first_BTF, second_BTF], dim=-1)[:, None]
+
+
+def _turned(heads_BHTD: Tensor, cosine_B1TD: Tensor, sine_B1TD: Tensor) -> Tensor:
+    """Numbers f and f + F of a head are a pair (a, b), which becomes (a cos - b sin, b cos + a sin)."""
+    first_BHTF, second_BHTF = heads_BHTD.chunk(2, dim=-1)
+    return (heads_BHTD * cosine_B1TD).addcmul_(torch.cat([second_BHTF, first_BHTF], dim=-1), sine_B1TD)
