@@ -16,12 +16,13 @@ with the same params, inputs and code is not repeated. Results: benchmarks/resul
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -40,6 +41,7 @@ NEEDED = (
 TOO_LONG = {"ppo": {"iterations": 48, "kl_coefficient": 0.0, "kl_limit": 1e6, "measure_every": 4}}
 
 HEAD_WIDTH = 32
+"""Of every size, so that a wider model has more heads."""
 
 Changes = Mapping[str, Any]
 Report = dict[str, Any]
@@ -52,7 +54,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5, help="seeds")
     parser.add_argument("--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, for pairs")
     parser.add_argument(
-        "--shapes", nargs="*", default=["64x2", "128x3", "192x4"], help="width x layers (x tokens), for sizes"
+        "--shapes",
+        nargs="*",
+        type=shape,
+        default=list(map(shape, ("64x2", "128x3", "192x4"))),
+        metavar="WIDTHxLAYERS[xTOKENS]",
+        help="for sizes",
     )
     settings = parser.parse_args()
     if settings.question == "pairs":
@@ -60,7 +67,7 @@ def main() -> None:
             _pairs(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
         ]
     elif settings.question == "sizes":
-        rows = [_sized(shape, settings.prompts[-1]) for shape in settings.shapes]
+        rows = [_sized(size, settings.prompts[-1]) for size in settings.shapes]
     else:
         changes = TOO_LONG if settings.question == "too-long" else {}
         rows = [_aligned(settings.question, FIRST_SEED + number, changes) for number in range(settings.count)]
@@ -92,19 +99,55 @@ def _pairs(prompts: int, seed: int) -> Report:
     return {"seed": seed, "prompts": prompts, **_accuracy(reports)}
 
 
-def _sized(shape: str, prompts: int) -> Report:
+class Shape(NamedTuple):
+    """A size of the model."""
+
+    width: int
+    layers: int
+    tokens: int | None = None
+    """To pretrain on; None: as many as the workspace."""
+
+    def __str__(self) -> str:
+        """As it is written on the command line."""
+        return "x".join(str(number) for number in self if number)
+
+
+def shape(text: str) -> Shape:
+    """What `--shapes` names.
+
+    Raises:
+        ArgumentTypeError: when it is not two or three positive integers, or heads do not divide the width.
+    """
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shape: write width x layers, or width x layers x tokens to pretrain on, as positive"
+            " integers, for example 192x4 or 192x4x6000000"
+        )
+    found = Shape(*map(int, text.split("x")))
+    if found.width % HEAD_WIDTH:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has a width of {found.width}, which heads of {HEAD_WIDTH} do not divide: write a multiple of"
+            f" {HEAD_WIDTH}"
+        )
+    return found
+
+
+def _sized(size: Shape, prompts: int) -> Report:
     """The same pairs for every size: those about responses of the workspace's instruction model."""
     _run(_ranked(prompts, FIRST_SEED), _asked(prompts, FIRST_SEED), "feedback", "reward_modeling")
-    width, layers, *tokens = map(int, shape.split("x"))
     model = {
-        "hidden_size": width,
-        "num_layers": layers,
-        "num_heads": width // HEAD_WIDTH,
-        "intermediate_size": width * 11 // 4,
+        "hidden_size": size.width,
+        "num_layers": size.layers,
+        "num_heads": size.width // HEAD_WIDTH,
+        "intermediate_size": size.width * 11 // 4,
     }
     reports = _run(
-        f"size-{shape}-{prompts}",
-        {**_asked(prompts, FIRST_SEED), "model": model, "pretraining": {"max_tokens": tokens[0]} if tokens else {}},
+        f"size-{size}-{prompts}",
+        {
+            **_asked(prompts, FIRST_SEED),
+            "model": model,
+            "pretraining": {"max_tokens": size.tokens} if size.tokens else {},
+        },
         *("pretraining", "finetuning", "reward_modeling"),
         given={Artifact.PREFERENCES: _home(_ranked(prompts, FIRST_SEED)) / Artifact.PREFERENCES},
     )
@@ -114,7 +157,7 @@ def _sized(shape: str, prompts: int) -> Report:
         "bits_per_byte": reports["pretraining"]["test_bits_per_byte"],
         "exact_match": reports["finetuning"]["exact_match"],
     }
-    return {"shape": shape, "prompts": prompts, **facts, **_accuracy(reports)}
+    return {"shape": str(size), "prompts": prompts, **facts, **_accuracy(reports)}
 
 
 def _ranked(prompts: int, seed: int) -> str:
