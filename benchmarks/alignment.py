@@ -3,13 +3,15 @@
     python -m benchmarks.alignment seeds --count 5            # in a workspace that has been run
     python -m benchmarks.alignment too-long --count 3
     python -m benchmarks.alignment pairs --prompts 300 900 2700
+    python -m benchmarks.alignment words --prompts 300 900 2700
     python -m benchmarks.alignment sizes --prompts 2700 --shapes 64x2 128x3 192x4 192x4x6000000
 
 `seeds` runs feedback, reward modelling and PPO again, with the params of the workspace and a seed of their own.
 `too-long` does so with PPO on purpose too long: four times the iterations, no KL penalty, no KL limit; it shows what
 the chosen policy has of the best gold score along the way. `pairs` trains the reward model on more and more rankings,
-`sizes` on the rankings of the last `--prompts` at several sizes (width x layers), each of which is pretrained and
-fine-tuned first, on as many tokens as the workspace unless a third number says how many.
+`words` a Bradley-Terry model over words on the same, which has no network and to which the reward model can be held;
+`sizes` trains the reward model on the rankings of the last `--prompts` at several sizes (width x layers), each of which
+is pretrained and fine-tuned first, on as many tokens as the workspace unless a third number says how many.
 Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
 with the same params, inputs and code is not repeated. Results: benchmarks/results/alignment.json.
 """
@@ -22,13 +24,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks import word_rewards
 from flows import profiles
-from pipelines.adapters import files
+from pipelines.adapters import datasets, files
 from pipelines.artifacts import Artifact, State
+from pipelines.core.judging.intervals import cluster_bootstrap
+from pipelines.core.learning import preferences
 
 RESULTS = Path(__file__).parent / "results" / "alignment.json"
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,9 +56,11 @@ Report = dict[str, Any]
 def main() -> None:
     """Run what is asked for and print its table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("question", choices=["seeds", "too-long", "pairs", "sizes"])
+    parser.add_argument("question", choices=["seeds", "too-long", "pairs", "words", "sizes"])
     parser.add_argument("--count", type=int, default=5, help="seeds")
-    parser.add_argument("--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, for pairs")
+    parser.add_argument(
+        "--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, but for seeds"
+    )
     parser.add_argument(
         "--shapes",
         nargs="*",
@@ -62,9 +70,10 @@ def main() -> None:
         help="for sizes",
     )
     settings = parser.parse_args()
-    if settings.question == "pairs":
+    if settings.question in {"pairs", "words"}:
+        measured = _pairs if settings.question == "pairs" else _words
         rows = [
-            _pairs(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
+            measured(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
         ]
     elif settings.question == "sizes":
         rows = [_sized(size, settings.prompts[-1]) for size in settings.shapes]
@@ -97,6 +106,34 @@ def _aligned(name: str, seed: int, changes: Changes) -> Report:
 def _pairs(prompts: int, seed: int) -> Report:
     reports = _run(_ranked(prompts, seed), _asked(prompts, seed), "feedback", "reward_modeling")
     return {"seed": seed, "prompts": prompts, **_accuracy(reports)}
+
+
+def _words(prompts: int, seed: int) -> Report:
+    """Trained on the pairs of the first reward model; its penalty is chosen on those of the second."""
+    name = f"words-{prompts}-{seed}"
+    _run(name, _asked(prompts, seed), "feedback")
+    params = yaml.safe_load((_home(name) / "params.yaml").read_text(encoding="utf-8"))
+    share = params["reward_modeling"]["held_out_model_share"]
+    return {"seed": seed, "prompts": prompts, **words_alone(_home(name) / Artifact.PREFERENCES, seed, share)}
+
+
+def words_alone(folder: Path, seed: int, share: float) -> Report:
+    """How well words alone order the held-out pairs of a folder of preferences."""
+    sides: tuple[list[Report], list[Report]] = ([], [])
+    for record in datasets.records(folder, "preferences", "train"):
+        sides[preferences.for_held_out_model(record["prompt"], seed=seed, share=share)].append(record)
+    train, others = sides
+    valid = list(datasets.records(folder, "preferences", "valid"))
+    weights = word_rewards.chosen(train, others)
+    held_out = cluster_bootstrap(word_rewards.correct(weights, valid), [pair["prompt"] for pair in valid], seed=seed)
+    return {
+        "num_train_pairs": len(train),
+        "held_out_accuracy": held_out.mean,
+        "held_out_accuracy_low": held_out.low,
+        "held_out_accuracy_high": held_out.high,
+        "best_reachable_accuracy": preferences.best_reachable_accuracy(valid),
+        "train_accuracy": fmean(word_rewards.correct(weights, train)),
+    }
 
 
 class Shape(NamedTuple):
