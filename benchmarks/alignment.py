@@ -3,31 +3,38 @@
     python -m benchmarks.alignment seeds --count 5            # in a workspace that has been run
     python -m benchmarks.alignment too-long --count 3
     python -m benchmarks.alignment pairs --prompts 300 900 2700
+    python -m benchmarks.alignment words --prompts 300 900 2700
     python -m benchmarks.alignment sizes --prompts 2700 --shapes 64x2 128x3 192x4 192x4x6000000
 
 `seeds` runs feedback, reward modelling and PPO again, with the params of the workspace and a seed of their own.
 `too-long` does so with PPO on purpose too long: four times the iterations, no KL penalty, no KL limit; it shows what
 the chosen policy has of the best gold score along the way. `pairs` trains the reward model on more and more rankings,
-`sizes` on the rankings of the last `--prompts` at several sizes (width x layers), each of which is pretrained and
-fine-tuned first, on as many tokens as the workspace unless a third number says how many.
+`words` a Bradley-Terry model over words on the same, which has no network and to which the reward model can be held;
+`sizes` trains the reward model on the rankings of the last `--prompts` at several sizes (width x layers), each of which
+is pretrained and fine-tuned first, on as many tokens as the workspace unless a third number says how many.
 Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
 with the same params, inputs and code is not repeated. Results: benchmarks/results/alignment.json.
 """
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks import word_rewards
 from flows.workspaces import profiles
-from pipelines.adapters import files
+from pipelines.adapters import datasets, files
 from pipelines.artifacts import Artifact, State
+from pipelines.core.judging.intervals import cluster_bootstrap
+from pipelines.core.learning import preferences
 
 RESULTS = Path(__file__).parent / "results" / "alignment.json"
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +47,7 @@ NEEDED = (
 TOO_LONG = {"ppo": {"iterations": 48, "kl_coefficient": 0.0, "kl_limit": 1e6, "measure_every": 4}}
 
 HEAD_WIDTH = 32
+"""Of every size, so that a wider model has more heads."""
 
 Changes = Mapping[str, Any]
 Report = dict[str, Any]
@@ -48,19 +56,27 @@ Report = dict[str, Any]
 def main() -> None:
     """Run what is asked for and print its table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("question", choices=["seeds", "too-long", "pairs", "sizes"])
+    parser.add_argument("question", choices=["seeds", "too-long", "pairs", "words", "sizes"])
     parser.add_argument("--count", type=int, default=5, help="seeds")
-    parser.add_argument("--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, for pairs")
     parser.add_argument(
-        "--shapes", nargs="*", default=["64x2", "128x3", "192x4"], help="width x layers (x tokens), for sizes"
+        "--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, but for seeds"
+    )
+    parser.add_argument(
+        "--shapes",
+        nargs="*",
+        type=shape,
+        default=list(map(shape, ("64x2", "128x3", "192x4"))),
+        metavar="WIDTHxLAYERS[xTOKENS]",
+        help="for sizes",
     )
     settings = parser.parse_args()
-    if settings.question == "pairs":
+    if settings.question in {"pairs", "words"}:
+        measured = _pairs if settings.question == "pairs" else _words
         rows = [
-            _pairs(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
+            measured(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
         ]
     elif settings.question == "sizes":
-        rows = [_sized(shape, settings.prompts[-1]) for shape in settings.shapes]
+        rows = [_sized(size, settings.prompts[-1]) for size in settings.shapes]
     else:
         changes = TOO_LONG if settings.question == "too-long" else {}
         rows = [_aligned(settings.question, FIRST_SEED + number, changes) for number in range(settings.count)]
@@ -92,19 +108,83 @@ def _pairs(prompts: int, seed: int) -> Report:
     return {"seed": seed, "prompts": prompts, **_accuracy(reports)}
 
 
-def _sized(shape: str, prompts: int) -> Report:
+def _words(prompts: int, seed: int) -> Report:
+    """Trained on the pairs of the first reward model; its penalty is chosen on those of the second."""
+    name = f"words-{prompts}-{seed}"
+    _run(name, _asked(prompts, seed), "feedback")
+    params = yaml.safe_load((_home(name) / "params.yaml").read_text(encoding="utf-8"))
+    share = params["reward_modeling"]["held_out_model_share"]
+    return {"seed": seed, "prompts": prompts, **words_alone(_home(name) / Artifact.PREFERENCES, seed, share)}
+
+
+def words_alone(folder: Path, seed: int, share: float) -> Report:
+    """How well words alone order the held-out pairs of a folder of preferences."""
+    sides: tuple[list[Report], list[Report]] = ([], [])
+    for record in datasets.records(folder, "preferences", "train"):
+        sides[preferences.for_held_out_model(record["prompt"], seed=seed, share=share)].append(record)
+    train, others = sides
+    valid = list(datasets.records(folder, "preferences", "valid"))
+    weights = word_rewards.chosen(train, others)
+    held_out = cluster_bootstrap(word_rewards.correct(weights, valid), [pair["prompt"] for pair in valid], seed=seed)
+    return {
+        "num_train_pairs": len(train),
+        "held_out_accuracy": held_out.mean,
+        "held_out_accuracy_low": held_out.low,
+        "held_out_accuracy_high": held_out.high,
+        "best_reachable_accuracy": preferences.best_reachable_accuracy(valid),
+        "train_accuracy": fmean(word_rewards.correct(weights, train)),
+    }
+
+
+class Shape(NamedTuple):
+    """A size of the model."""
+
+    width: int
+    layers: int
+    tokens: int | None = None
+    """To pretrain on; None: as many as the workspace."""
+
+    def __str__(self) -> str:
+        """As it is written on the command line."""
+        return "x".join(str(number) for number in self if number)
+
+
+def shape(text: str) -> Shape:
+    """What `--shapes` names.
+
+    Raises:
+        ArgumentTypeError: when it is not two or three positive integers, or heads do not divide the width.
+    """
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shape: write width x layers, or width x layers x tokens to pretrain on, as positive"
+            " integers, for example 192x4 or 192x4x6000000"
+        )
+    found = Shape(*map(int, text.split("x")))
+    if found.width % HEAD_WIDTH:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has a width of {found.width}, which heads of {HEAD_WIDTH} do not divide: write a multiple of"
+            f" {HEAD_WIDTH}"
+        )
+    return found
+
+
+def _sized(size: Shape, prompts: int) -> Report:
     """The same pairs for every size: those about responses of the workspace's instruction model."""
     _run(_ranked(prompts, FIRST_SEED), _asked(prompts, FIRST_SEED), "feedback", "reward_modeling")
-    width, layers, *tokens = map(int, shape.split("x"))
     model = {
-        "hidden_size": width,
-        "num_layers": layers,
-        "num_heads": width // HEAD_WIDTH,
-        "intermediate_size": width * 11 // 4,
+        "hidden_size": size.width,
+        "num_layers": size.layers,
+        "num_heads": size.width // HEAD_WIDTH,
+        "intermediate_size": size.width * 11 // 4,
     }
     reports = _run(
-        f"size-{shape}-{prompts}",
-        {**_asked(prompts, FIRST_SEED), "model": model, "pretraining": {"max_tokens": tokens[0]} if tokens else {}},
+        f"size-{size}-{prompts}",
+        {
+            **_asked(prompts, FIRST_SEED),
+            "model": model,
+            "pretraining": {"max_tokens": size.tokens} if size.tokens else {},
+        },
         *("pretraining", "finetuning", "reward_modeling"),
         given={Artifact.PREFERENCES: _home(_ranked(prompts, FIRST_SEED)) / Artifact.PREFERENCES},
     )
@@ -114,7 +194,7 @@ def _sized(shape: str, prompts: int) -> Report:
         "bits_per_byte": reports["pretraining"]["test_bits_per_byte"],
         "exact_match": reports["finetuning"]["exact_match"],
     }
-    return {"shape": shape, "prompts": prompts, **facts, **_accuracy(reports)}
+    return {"shape": str(size), "prompts": prompts, **facts, **_accuracy(reports)}
 
 
 def _ranked(prompts: int, seed: int) -> str:

@@ -1,0 +1,64 @@
+"""What the command line takes for a size of model, and the reward without a network."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import alignment
+from benchmarks.alignment import Shape, shape
+from pipelines.adapters import files
+from pipelines.core.learning import preferences
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("64x2", Shape(64, 2)), ("192x4x6000000", Shape(192, 4, 6_000_000))],
+)
+def test_a_shape_is_width_layers_and_perhaps_tokens(text: str, read: Shape) -> None:
+    assert shape(text) == read
+    assert str(read) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["64", "64x2x1000x3", "64x", "x2", "0x2", "64x0", "64x2x0", "-64x2", "64*2", "6.4x2", ""]
+)
+def test_what_is_no_shape_is_refused_with_a_sentence_before_any_work(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["alignment", "sizes", "--shapes", "128x3", f"--shapes={text}"])
+    monkeypatch.setattr(alignment, "_run", lambda *_arguments, **_options: pytest.fail("it began to work"))
+    with pytest.raises(SystemExit, match="2"):
+        alignment.main()
+    assert (
+        f"argument --shapes: {text!r} is no shape: write width x layers, or width x layers x tokens to pretrain on, as"
+        " positive integers, for example 192x4 or 192x4x6000000"
+    ) in capsys.readouterr().err
+
+
+def test_a_width_that_heads_do_not_divide_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["alignment", "sizes", "--shapes", "100x2"])
+    with pytest.raises(SystemExit, match="2"):
+        alignment.main()
+    assert "'100x2' has a width of 100, which heads of 32 do not divide: write a multiple of 32" in (
+        capsys.readouterr().err
+    )
+
+
+def test_words_learn_from_the_first_models_pairs_and_are_measured_on_those_held_out(tmp_path: Path) -> None:
+    train = [
+        {"prompt": f"Story {number}.", "chosen": "Thanks. The end.", "rejected": "No. The end."} for number in range(90)
+    ]
+    held_out = [
+        {**pair, "prompt": f"Tale {number}.", "gold_chosen": 0.9, "gold_rejected": gold}
+        for number, (pair, gold) in enumerate(zip(train, [0.1, 0.9], strict=False))
+    ]
+    files.write_jsonl(tmp_path / "preferences.train.jsonl", train)
+    files.write_jsonl(tmp_path / "preferences.valid.jsonl", held_out)
+    report = alignment.words_alone(tmp_path, seed=7, share=0.3333)
+    of_second = sum(preferences.for_held_out_model(pair["prompt"], seed=7, share=0.3333) for pair in train)
+    assert report["num_train_pairs"] == 90 - of_second < 90
+    assert (report["held_out_accuracy"], report["train_accuracy"]) == (1.0, 1.0)
+    assert report["best_reachable_accuracy"] == 0.75
