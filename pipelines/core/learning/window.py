@@ -8,6 +8,7 @@ the left at once.
 Shapes: S slots, R rows in use, K key heads, C columns, D width of a head, Q new tokens a row, T visible columns.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +180,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no type
 
     def __init__(self, window: Window) -> None:
         super().__init__()
-        self._window = window
+        self._window = weakref.proxy(window)  # no cycle, or buffers waited for the next collection of garbage
 
     def lazy_initialization(self, key_states: "Tensor", value_states: "Tensor") -> None:
         """Allocate, once the model has shown its shapes."""
