@@ -15,7 +15,12 @@ import sys
 from benchmarks import runs
 
 LIMIT_SECONDS = 60.0
-SETTINGS = {"default": {}, "1000 spins": {"GOMP_SPINCOUNT": "1000"}, "8000 spins": {"GOMP_SPINCOUNT": "8000"}, "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"}}
+SETTINGS = {
+    "default": {},
+    "1000 spins": {"GOMP_SPINCOUNT": "1000"},
+    "8000 spins": {"GOMP_SPINCOUNT": "8000"},
+    "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
 STEPS = 40
 JOB = f"""
 import sys, time, torch
