@@ -180,7 +180,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no type
 
     def __init__(self, window: Window) -> None:
         super().__init__()
-        self._window = weakref.proxy(window)  # no cycle, or buffers waited for the next collection of garbage
+        self._window: Window = weakref.proxy(window)  # no cycle, or buffers waited for the next collection of garbage
 
     def lazy_initialization(self, key_states: "Tensor", value_states: "Tensor") -> None:
         """Allocate, once the model has shown its shapes."""
