@@ -1,5 +1,6 @@
-"""Token shards: one long row of ids per split, in files that are mapped, never read whole."""
+"""Token shards: one long row of ids per split, in files that are read piece by piece, never whole."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,33 @@ def dtype_for(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 2**16 else "uint32"
 
 
+class Shard:
+    """A file of ids. It is read and not mapped: mapped pages of a large corpus count as memory of the process."""
+
+    def __init__(self, path: Path, dtype: str, count: int) -> None:
+        self._path, self._file, self._dtype, self._count = path, path.open("rb"), np.dtype(dtype), count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Ids from `start` to before `stop`, cut to what there is.
+
+        Raises:
+            ArtifactError: when the file has become shorter.
+        """
+        first, last = max(0, start), min(self._count, stop)
+        size = self._dtype.itemsize
+        read = os.pread(self._file.fileno(), (last - first) * size, first * size)
+        if len(read) != (last - first) * size:
+            raise ArtifactError(f"{self._path} ends before id {last:,}: run tokenization again.")
+        return np.frombuffer(read, dtype=self._dtype)
+
+
 class Tokens:
     """The row of one split. `tokens[a:b]` is a copy, across shards; it satisfies `core.learning.batches.Row`."""
 
-    def __init__(self, shards: Sequence[NDArray[Any]], *, num_bytes: int, num_documents: int, dtype: str) -> None:
+    def __init__(self, shards: Sequence[Shard], *, num_bytes: int, num_documents: int, dtype: str) -> None:
         self.num_bytes = num_bytes
         self.num_documents = num_documents
         self._shards = shards
@@ -65,7 +89,7 @@ class Tokens:
     def __getitem__(self, span: slice) -> NDArray[Any]:
         start, stop, _ = span.indices(len(self))
         pieces = [
-            shard[max(0, start - first) : stop - first]
+            shard.read(start - first, stop - first)
             for shard, first in zip(self._shards, self._starts.tolist(), strict=False)
             if first < stop and first + len(shard) > start
         ]
@@ -112,7 +136,7 @@ class TokenStore:
                 raise ArtifactError(f"{path} {state}: remove {self.folder} and run tokenization again.")
 
     def split(self, name: str) -> Tokens:
-        """The row of `train`, `valid` or `test`, memory-mapped."""
+        """The row of `train`, `valid` or `test`."""
         entry = self._splits[name]
-        shards = [np.memmap(self.folder / file, dtype=self._dtype, mode="r") for file in entry["files"]]
+        shards = [Shard(self.folder / file, self._dtype, count) for file, count in entry["files"].items()]
         return Tokens(shards, num_bytes=entry["bytes"], num_documents=entry["documents"], dtype=self._dtype)

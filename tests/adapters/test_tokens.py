@@ -89,3 +89,13 @@ def test_an_index_without_its_keys_is_refused(tmp_path, text):
 def test_a_missing_folder_says_how_to_make_it(tmp_path):
     with pytest.raises(ArtifactError, match="moteur run"):
         tokens.TokenStore.open(tmp_path / "none")
+
+
+def test_a_shard_that_has_been_cut_since_is_not_read_as_if_it_were_whole(tmp_path):
+    folder = write(tmp_path / "t", [range(8)])
+    row = tokens.TokenStore.open(folder).split("train")
+    with (folder / "corpus.train.000.bin").open("r+b") as file:
+        file.truncate(10)
+    assert row[0:5].tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ArtifactError, match=r"corpus\.train\.000\.bin ends before id 6: run tokenization again"):
+        row[4:6]
