@@ -65,7 +65,8 @@ class Shard:
         Raises:
             ArtifactError: when the file has become shorter.
         """
-        first, last = max(0, start), min(self._count, stop)
+        first = max(0, start)
+        last = max(first, min(self._count, stop))
         size = self._dtype.itemsize
         read = os.pread(self._file.fileno(), (last - first) * size, first * size)
         if len(read) != (last - first) * size:

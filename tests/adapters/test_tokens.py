@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.adapters import files, tokens
@@ -20,6 +20,7 @@ def write(folder, runs, shard_tokens=10, dtype="uint16"):
     shard_tokens=st.integers(1, 30),
     span=st.tuples(st.integers(0, 160), st.integers(0, 160)),
 )
+@example(runs=[[1, 2, 3, 4, 5]], shard_tokens=30, span=(4, 2))
 @settings(max_examples=60, deadline=None)
 def test_what_is_written_is_read_across_shards(tmp_path_factory, runs, shard_tokens, span):
     folder = write(tmp_path_factory.mktemp("tokens"), runs, shard_tokens)

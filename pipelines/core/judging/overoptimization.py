@@ -98,7 +98,7 @@ def before_the_turn(
     spread: float,
     held_out_spread: float,
     kl_price: float,
-    max_length_change: float | None = None,
+    max_length_change: float | None,
 ) -> int:
     """Index of the point with the largest `worth` of those that keep their length; of equal ones the first.
 

@@ -15,28 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers.activations import ACT2FN
-from transformers.models.llama import modeling_llama as llama
+
+from pipelines.core.learning import plain_llama
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
     from transformers.cache_utils import CacheLayerMixin
 
-PARTS = {
-    llama.LlamaForCausalLM,
-    llama.LlamaModel,
-    llama.LlamaRotaryEmbedding,
-    llama.LlamaDecoderLayer,
-    llama.LlamaAttention,
-    llama.LlamaMLP,
-    llama.LlamaRMSNorm,
-    type(ACT2FN["silu"]),
-    nn.Embedding,
-    nn.Linear,
-    nn.ModuleList,
-}
-"""All that a Llama consists of."""
 MOVING = ("dynamic", "longrope")
 """Kinds of rotary positions whose angles change with the longest text."""
 
@@ -47,17 +33,12 @@ def reader(model: "PreTrainedModel", positions: int) -> "LlamaReader | None":
 
 
 def fits(model: "PreTrainedModel") -> bool:
-    """Whether a model is a Llama in which nothing was replaced, hooked or patched."""
-    if type(model) is not llama.LlamaForCausalLM or not all(_untouched(part) for part in model.modules()):
+    """Whether a `LlamaReader` computes what `model` would."""
+    if not plain_llama.is_plain(model):
         return False
     attention, kind = model.config._attn_implementation, model.model.rotary_emb.rope_type  # noqa: SLF001  no public reader
     drops = model.training and model.config.attention_dropout > 0
     return attention in {"eager", "sdpa"} and kind not in MOVING and not drops
-
-
-def _untouched(part: nn.Module) -> bool:
-    hooked = part._forward_hooks or part._forward_pre_hooks  # noqa: SLF001  there is no public reader
-    return type(part) in PARTS and not hooked and "forward" not in vars(part)
 
 
 class LlamaReader:
@@ -75,9 +56,8 @@ class LlamaReader:
         self._blocks = list(body.layers)[: model.config.num_hidden_layers]
         self._stacked = [_stacked(block.self_attn) for block in self._blocks]
         weight_E = body.norm.weight
-        cos_1PD, sin_1PD = body.rotary_emb(weight_E, torch.arange(positions, device=weight_E.device)[None])
-        low_PD, high_PD = sin_1PD[0].chunk(2, dim=-1)
-        self._cos_P1D, self._sin_P1D = cos_1PD[0, :, None], torch.cat((-low_PD, high_PD), dim=-1)[:, None]
+        turns = plain_llama.turns(body.rotary_emb, weight_E, torch.arange(positions, device=weight_E.device)[None])
+        self._cos_P1D, self._sin_P1D = (part_1PD[0, :, None] for part_1PD in turns)
 
     def __call__(
         self, ids_RQ: "Tensor", seen_RT: "Tensor", positions_RQ: "Tensor", kept: "Sequence[CacheLayerMixin]"
@@ -133,7 +113,7 @@ def _attend(
     A, D, group = mask_R1AT.shape[2], attention.head_dim, attention.num_key_value_groups
     all_RQOD = functional.linear(x_RQE, *stacked).view(R, Q, -1, D)
     K = all_RQOD.shape[2] // (group + 2)
-    turned_ROQD = _turned(all_RQOD[:, :, :-K], *turn).transpose(1, 2)
+    turned_ROQD = plain_llama.turned(all_RQOD[:, :, :-K], *turn).transpose(1, 2)
     key_RKTD, value_RKTD = layer.update(turned_ROQD[:, -K:], all_RQOD[:, :, -K:].transpose(1, 2))
     query_RHAD = turned_ROQD[:, :-K, Q - A :]
     if group > 1:  # heads that share keys are further queries of them: no key is copied
@@ -142,11 +122,6 @@ def _attend(
         query_RHAD, key_RKTD, value_RKTD, attn_mask=mask_R1AT, scale=attention.scaling
     )
     return _product(attention.o_proj, found.reshape(R, -1, A, D).transpose(1, 2).reshape(R, A, -1))
-
-
-def _turned(x_RQOD: "Tensor", cos_RQ1D: "Tensor", sin_RQ1D: "Tensor") -> "Tensor":
-    """Rotary positions; the minus of the first half is in the sines."""
-    return torch.addcmul(x_RQOD * cos_RQ1D, x_RQOD.roll(x_RQOD.shape[-1] // 2, dims=-1), sin_RQ1D)
 
 
 def _mixed(mlp: Any, x_RQE: "Tensor") -> "Tensor":

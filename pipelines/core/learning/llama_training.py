@@ -6,7 +6,7 @@ from the product of queries, keys and values to the heads; each has its gradient
 documents is made once for all layers.
 
 Shapes: B sequences, T positions, C width of the model, I width of the feed-forward, X width of several layers, H heads,
-K heads of keys and values, E = H + 2 K, D width of a head, F = D / 2.
+K heads of keys and values, E = H + 2 K, D width of a head.
 """
 
 from collections.abc import Sequence
@@ -15,29 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import LlamaForCausalLM
-from transformers.activations import SiLUActivation
-from transformers.models.llama import modeling_llama as modules
 
-from pipelines.core.learning import attention
-
-KNOWN = {
-    *(nn.Embedding, nn.Linear, nn.ModuleList, nn.SiLU, SiLUActivation),
-    *(modules.LlamaModel, modules.LlamaDecoderLayer, modules.LlamaAttention, modules.LlamaMLP),
-    *(modules.LlamaRMSNorm, modules.LlamaRotaryEmbedding),
-}
-"""Modules that are computed here."""
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+from pipelines.core.learning import attention, plain_llama
 
 
 def fits(model: Any) -> bool:
-    """Whether `hidden` computes what `model` would: a Llama as transformers has it, and nothing added to its layers."""
+    """Whether `hidden` computes what `model` would while it learns."""
     return (
-        type(model) is LlamaForCausalLM
+        plain_llama.is_plain(model)
         and attention.is_fastest(model)
         and not (model.config.attention_dropout or model.model.gradient_checkpointing)
-        and all(type(part) in KNOWN for part in model.model.modules())
-        and not any(getattr(part, hooks) for part in model.model.modules() for hooks in HOOKS)
     )
 
 
@@ -46,7 +33,8 @@ def hidden(model: Any, embedded_BTC: Tensor, positions_BT: Tensor | None) -> Ten
     body, x_BTC = model.model, embedded_BTC
     if positions_BT is None:
         positions_BT = torch.arange(x_BTC.shape[1], device=x_BTC.device)[None]
-    turns = _turns(*body.rotary_emb(x_BTC, positions_BT))
+    cosine_BTD, sine_BTD = plain_llama.turns(body.rotary_emb, x_BTC, positions_BT)
+    turns = cosine_BTD[:, None], sine_BTD[:, None]
     mask_B1TT = attention.packed_mask(positions_BT, x_BTC.dtype)
     for layer in body.layers:
         x_BTC = x_BTC + _attention(layer.self_attn, _normed(layer.input_layernorm, x_BTC), turns, mask_B1TT)
@@ -123,14 +111,14 @@ class TurnedHeads(torch.autograd.Function):
         cosine_B1TD, sine_B1TD, kv_heads = turns
         context.save_for_backward(cosine_B1TD, sine_B1TD)
         query, key, value = (part.transpose(1, 2).contiguous() for part in _parts(all_BTED, kv_heads))
-        return _turned(query, cosine_B1TD, sine_B1TD), _turned(key, cosine_B1TD, sine_B1TD), value
+        return plain_llama.turned(query, cosine_B1TD, sine_B1TD), plain_llama.turned(key, cosine_B1TD, sine_B1TD), value
 
     @staticmethod
     def backward(context: Any, *of_parts: Tensor) -> tuple[Tensor, None, None, None]:
         """The gradient of all."""
         cosine_B1TD, sine_B1TD = context.saved_tensors
         (query_BHTD, key_BKTD, value_BKTD), (B, H, T, D) = of_parts, of_parts[0].shape
-        back = [_turned(part, cosine_B1TD, -sine_B1TD) for part in (query_BHTD, key_BKTD)]
+        back = [plain_llama.turned(part, cosine_B1TD, -sine_B1TD) for part in (query_BHTD, key_BKTD)]
         K = key_BKTD.shape[1]
         of_all_BTED = query_BHTD.new_empty(B, T, H + 2 * K, D)
         for place, part in zip(_parts(of_all_BTED, K), [*back, value_BKTD], strict=True):
@@ -140,15 +128,3 @@ class TurnedHeads(torch.autograd.Function):
 
 def _parts(all_BTED: Tensor, kv_heads: int) -> Sequence[Tensor]:
     return torch.split(all_BTED, [all_BTED.shape[2] - 2 * kv_heads, kv_heads, kv_heads], dim=2)
-
-
-def _turns(cosine_BTD: Tensor, sine_BTD: Tensor) -> tuple[Tensor, Tensor]:
-    """Both (B, 1, T, D) as `_turned` takes them, from what transformers' rotary module says."""
-    first_BTF, second_BTF = sine_BTD.chunk(2, dim=-1)
-    return cosine_BTD[:, None], torch.cat([-first_BTF, second_BTF], dim=-1)[:, None]
-
-
-def _turned(heads_BHTD: Tensor, cosine_B1TD: Tensor, sine_B1TD: Tensor) -> Tensor:
-    """Numbers f and f + F of a head are a pair (a, b), which becomes (a cos - b sin, b cos + a sin)."""
-    first_BHTF, second_BHTF = heads_BHTD.chunk(2, dim=-1)
-    return (heads_BHTD * cosine_B1TD).addcmul_(torch.cat([second_BHTF, first_BHTF], dim=-1), sine_B1TD)
