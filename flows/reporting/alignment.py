@@ -86,7 +86,14 @@ def _told(ppo: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     text = (
         "Gain over the instruction model in deviations of its own responses; dashed, the law d (alpha - beta log d)"
         " fitted to it (Gao et al. 2022)."
-        f" Chosen: the policy after {chosen['updates']} of {ppo['iterations']} iterations, at {chosen['kl']:.1f} nats"
     )
+    if chosen["updates"]:
+        done = f"{chosen['updates']} of {ppo['iterations']} iterations"
+        text += f" Chosen: the policy after {done}, at {chosen['kl']:.1f} nats"
+    else:
+        text += (
+            " Chosen: the instruction model itself, as no policy was worth its divergence (ppo.kl_price) and kept the"
+            " length of its responses (ppo.max_length_change)"
+        )
     best = ppo.get("share_of_best_gold")
     return text + (f", with {100 * best:.1f} % of the best gold score on the curve." if best else ".")

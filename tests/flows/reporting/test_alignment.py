@@ -31,6 +31,13 @@ def test_the_chosen_policy_is_marked_at_the_root_of_its_divergence():
     assert f'class="mark" x1="{x:.1f}"' in chart
 
 
+def test_where_no_policy_was_taken_the_two_limits_that_may_be_the_reason_are_named():
+    (_, _, told), _ = alignment.part({**PPO, "chosen_updates": 0}, CURVE)["charts"]
+    assert "the instruction model itself" in told
+    assert "ppo.kl_price" in told
+    assert "ppo.max_length_change" in told
+
+
 def test_where_there_is_no_gold_scorer_it_is_not_drawn():
     bare = [{**point, "gold": None} for point in PPO["axis"]]
     (_, chart, told), _ = alignment.part({**PPO, "axis": bare, "share_of_best_gold": None}, CURVE)["charts"]
