@@ -1,11 +1,13 @@
 """Train the tokenizer and write token shards."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines import stage
 from pipelines.adapters import datasets, files, models, tokens
@@ -16,12 +18,16 @@ from pipelines.errors import ArtifactError, DataError
 from pipelines.params import Params, Tokenization
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
-CHUNK_BYTES = 4_000_000
+CHUNK_BYTES = 1_000_000
 """Text that is encoded at once, on all cores."""
 READ_BYTES = 1 << 18
 EXAMPLES = 3
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,17 +194,38 @@ class Shards:
 
         batches = files.read_jsonl_batches(datasets.file(source, "corpus", split), READ_BYTES)
         texts = (record["text"] for _, records in batches for record in records)
-        for chunk, num_bytes in _chunks(texts):
-            found = self._encoder.encode_batch_fast(chunk, add_special_tokens=False)
+        for chunk, num_bytes, found in _ahead(self._encode, _chunks(texts)):
             row = np.fromiter(chain.from_iterable((*encoding.ids, self._end) for encoding in found), dtype=np.uint32)
-            self.num_special_token_strings += sum(any(token in text for token in self._special) for text in chunk)
+            self.num_special_token_strings += self._spelling_special(chunk)
             if split == "train":
                 self._used[row] = True
             bar.advance(len(chunk))
             yield tokens.Encoded(ids=row, num_bytes=num_bytes, num_documents=len(chunk))
 
+    def _encode(self, chunk: tuple[list[str], int]) -> "tuple[list[str], int, list[Encoding]]":
+        return *chunk, self._encoder.encode_batch_fast(chunk[0], add_special_tokens=False)
+
+    def _spelling_special(self, texts: list[str]) -> int:
+        """How many of the texts spell a special token; in most chunks none does."""
+        whole = "\0".join(texts)
+        spelled = [token for token in self._special if token in whole]
+        return sum(any(token in text for token in spelled) for text in texts) if spelled else 0
+
+
+def _ahead(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
+    """What is made of each item, in a thread: the next one is made while the last one is used."""
+    waiting: deque[Future[_Made]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for item in items:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
 
 def _chunks(texts: Iterable[str]) -> Iterator[tuple[list[str], int]]:
+    """Texts, and the bytes of their UTF-8."""
     chunk: list[str] = []
     size = 0
     for text in texts:
