@@ -24,7 +24,7 @@ from pipelines.errors import DataError
 from pipelines.params import DataValidation, Params
 
 REJECTS = "rejects.jsonl"
-BATCH_BYTES = 1 << 18
+BATCH_BYTES = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def screen(
                     ledger.add(kind, split, screened)
                     _add_rows(tables, kind, split, before, records, screened)
                     redacted = screened.personal if settings.personal_data == "redact" else ()
-                    accepted.writelines(_accepted(kind, lines, screened, redacted))
+                    accepted.write(b"".join(_accepted(kind, lines, screened, redacted)))
                     yield from _rejects(kind, split, before, records, screened, ledger)
                     before += len(records)
                     bar.advance(len(records))

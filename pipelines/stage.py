@@ -151,6 +151,7 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
     finally:
         tracker.close(status, code)
     sys.stderr.flush()
+    gc.freeze()  # or Python looks through all that the libraries made, to free it, for up to a second
     sys.exit(code)
 
 

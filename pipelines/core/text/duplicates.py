@@ -20,15 +20,17 @@ BANDS: Final = 16
 """Bands of 8 rows: two texts of similarity .9 meet in one of them with probability .9999, of .5 with .06."""
 TEXT_SLOTS: Final = 1 << 19
 BAND_SLOTS: Final = 1 << 23
-"""4 and 64 MiB."""
+"""6 and 96 MiB."""
 
 Sketches = NDArray[np.uint32]
 """A row of `PERMUTATIONS` for each text."""
+Kept = NDArray[np.uint16]
+"""The lower halves: of two that differ one in 65,536 seems equal (b-bit minwise hashing, Li and König 2010)."""
 
 _PLAIN: Final = bytes(ord(" ") if chr(byte).isspace() else ord(chr(byte).lower()) for byte in range(128)) + bytes(128)
 """Of ASCII: lower case, and a space for any white space."""
 _ROW: Final = struct.Struct(f"{PERMUTATIONS}I")
-_KEPT: Final = np.dtype([("start", "<u8"), ("size", "<u4"), ("sketch", "<u4", PERMUTATIONS)])
+_NAME: Final = np.dtype([("start", "<u8"), ("size", "<u4")])
 
 
 class ExactDuplicates:
@@ -67,7 +69,7 @@ def _has_double_spaces(data: bytes) -> bool:
 
 
 class NearDuplicates:
-    """Remembers texts by MinHash over runs of five words, about 700 bytes each, in temporary files.
+    """Remembers texts by MinHash over runs of five words, about 500 bytes each, in temporary files.
 
     Args:
         similarity: Estimated Jaccard similarity from which a text is a near duplicate.
@@ -93,28 +95,29 @@ class NearDuplicates:
         """
         shingles, offsets = words.ngrams(SHINGLE_WORDS)
         chosen = np.flatnonzero(wanted_N & (np.diff(offsets) > 0))
-        sketches = _sketches(shingles, offsets, self._seed)[chosen]
-        keys = _band_keys(sketches)
+        whole = _sketches(shingles, offsets, self._seed)[chosen]
+        keys, sketches = _band_keys(whole), whole.astype(np.uint16)
         fresh = np.ones(len(chosen), dtype=np.bool_)
         found: dict[int, str] = {}
         here: dict[int, list[int]] = {}
-        for row in np.flatnonzero((self._index.maybe(keys) | _repeated(keys)).any(axis=1)).tolist():
-            own = keys[row].tolist()
-            near = {other for key in own for other in here.get(key, ())}
+        before, again = self._index.maybe(keys), _repeated(keys)
+        for row in np.flatnonzero((before | again).any(axis=1)).tolist():
+            shared = keys[row, again[row]].tolist()
+            near = {other for key in shared for other in here.get(key, ())}
             like = [names[chosen[other]] for other in near if self._alike(sketches[row], sketches[other])]
-            far = {entry // BANDS for key in own for entry in self._index.entries(key)}
+            far = {entry // BANDS for key in keys[row, before[row]].tolist() for entry in self._index.entries(key)}
             like += [name for name, sketch in map(self._kept.read, far) if self._alike(sketches[row], sketch)]
             if like:
                 fresh[row] = False
                 found[int(chosen[row])] = min(like)
             else:
-                for key in own:
+                for key in shared:
                     here.setdefault(key, []).append(row)
         self._index.add(keys[fresh].ravel())
         self._kept.add([names[index] for index in chosen[fresh].tolist()], sketches[fresh])
         return found
 
-    def _alike(self, one: Sketches, other: Sketches) -> bool:
+    def _alike(self, one: Kept, other: Kept) -> bool:
         return bool(np.count_nonzero(one == other) / PERMUTATIONS >= self._similarity)
 
 
@@ -138,36 +141,37 @@ def _band_keys(sketches: Sketches) -> Hashes:
 
 def _repeated(keys: Hashes) -> NDArray[np.bool_]:
     """Which keys are there twice."""
-    flat = keys.ravel()
-    order = np.argsort(flat)
-    equal = flat[order[1:]] == flat[order[:-1]]
-    twice = np.zeros(len(flat), dtype=np.bool_)
-    twice[order[1:][equal]] = twice[order[:-1][equal]] = True
-    return twice.reshape(keys.shape)
+    ordered = np.sort(keys, axis=None)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    return np.isin(keys, twice) if len(twice) else np.zeros(keys.shape, dtype=np.bool_)
 
 
 class _Kept:
     """Names and sketches, in files."""
 
     def __init__(self) -> None:
-        self._rows, self._names = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self._sketches, self._names, self._letters = (tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115
         self._end = 0
-        for file in (self._rows, self._names):
+        for file in (self._sketches, self._names, self._letters):
             weakref.finalize(self, file.close)
 
-    def add(self, names: Sequence[str], sketches: Sketches) -> None:
+    def add(self, names: Sequence[str], sketches: Kept) -> None:
         encoded = [name.encode() for name in names]
-        rows = np.empty(len(names), dtype=_KEPT)
-        rows["size"] = [len(name) for name in encoded]
-        ends = self._end + np.cumsum(rows["size"], dtype=np.uint64)
-        rows["start"] = ends - rows["size"]
-        rows["sketch"] = sketches
+        places = np.empty(len(names), dtype=_NAME)
+        places["size"] = [len(name) for name in encoded]
+        ends = self._end + np.cumsum(places["size"], dtype=np.uint64)
+        places["start"] = ends - places["size"]
         self._end = int(ends[-1]) if len(ends) else self._end
-        for file, data in ((self._rows, rows.tobytes()), (self._names, b"".join(encoded))):
+        for file, data in (
+            (self._sketches, sketches.data),
+            (self._names, places.tobytes()),
+            (self._letters, b"".join(encoded)),
+        ):
             file.write(data)
             file.flush()
 
-    def read(self, number: int) -> tuple[str, Sketches]:
-        data = os.pread(self._rows.fileno(), _KEPT.itemsize, number * _KEPT.itemsize)
-        (row,) = np.frombuffer(data, dtype=_KEPT)
-        return os.pread(self._names.fileno(), int(row["size"]), int(row["start"])).decode(), row["sketch"]
+    def read(self, number: int) -> tuple[str, Kept]:
+        size = 2 * PERMUTATIONS
+        sketch = np.frombuffer(os.pread(self._sketches.fileno(), size, number * size), dtype=np.uint16)
+        (place,) = np.frombuffer(os.pread(self._names.fileno(), _NAME.itemsize, number * _NAME.itemsize), dtype=_NAME)
+        return os.pread(self._letters.fileno(), int(place["size"]), int(place["start"])).decode(), sketch

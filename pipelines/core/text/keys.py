@@ -23,11 +23,11 @@ class KeyIndex:
     but what they find stays exact.
 
     Args:
-        slots: A power of two; each takes eight bytes of memory, for the filter and the table together.
+        slots: A power of two; each takes twelve bytes of memory, eight for the filter and four for the table.
     """
 
     def __init__(self, slots: int) -> None:
-        self._filter = np.zeros(slots // 2, dtype=np.uint64)
+        self._filter = np.zeros(slots, dtype=np.uint64)
         self._last = np.zeros(slots, dtype=np.uint32)  # the entry plus one; 0 is none
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  without a name: gone when closed
         self._count = 0

@@ -157,14 +157,20 @@ class Screen:
     def _judge_duplicates(self, kind: str, records: Sequence[Record], words: Words, verdict: "_Verdict") -> None:
         content = CONTRACTS[kind].content
         sound = np.flatnonzero(verdict.codes_N == 0)
-        seen = self._exact[kind].add(
-            ["\x1f".join([records[index][name] for name in content]) for index in sound.tolist()]
-        )
+        seen = self._exact[kind].add(_together([records[index] for index in sound.tolist()], content))
         equal = sound[seen].tolist()
         verdict.reject(equal, "exact duplicate", ["but for case and white space"] * len(equal))
         if kind == "corpus":
             like = self._near.add([record["id"] for record in records], words, verdict.codes_N == 0)
             verdict.reject(list(like), "near duplicate", [f"of {name}" for name in like.values()])
+
+
+def _together(records: Sequence[Record], names: Sequence[str]) -> list[str]:
+    """The fields of each record as one text that no other fields give."""
+    first, *others = names
+    if not others:
+        return [record[first] for record in records]
+    return ["\x1f".join([record[name] for name in names]) for record in records]
 
 
 class _Verdict:
