@@ -3,6 +3,7 @@
     python -m benchmarks.alignment seeds --count 5            # in a workspace that has been run
     python -m benchmarks.alignment too-long --count 3
     python -m benchmarks.alignment pairs --prompts 300 900 2700
+    python -m benchmarks.alignment pairs --prompts 10000 --stories 26000
     python -m benchmarks.alignment words --prompts 300 900 2700
     python -m benchmarks.alignment sizes --prompts 2700 --shapes 64x2 128x3 192x4 192x4x6000000
 
@@ -62,6 +63,9 @@ def main() -> None:
         "--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, but for seeds"
     )
     parser.add_argument(
+        "--stories", type=int, help="make so many stories to ask about: where the workspace has too few for --prompts"
+    )
+    parser.add_argument(
         "--shapes",
         nargs="*",
         type=shape,
@@ -73,10 +77,13 @@ def main() -> None:
     if settings.question in {"pairs", "words"}:
         measured = _pairs if settings.question == "pairs" else _words
         rows = [
-            measured(prompts, FIRST_SEED + number) for prompts in settings.prompts for number in range(settings.count)
+            measured(Asked(prompts, FIRST_SEED + number, settings.stories))
+            for prompts in settings.prompts
+            for number in range(settings.count)
         ]
     elif settings.question == "sizes":
-        rows = [_sized(size, settings.prompts[-1]) for size in settings.shapes]
+        asked = Asked(settings.prompts[-1], FIRST_SEED, settings.stories)
+        rows = [_sized(size, asked) for size in settings.shapes]
     else:
         changes = TOO_LONG if settings.question == "too-long" else {}
         rows = [_aligned(settings.question, FIRST_SEED + number, changes) for number in range(settings.count)]
@@ -103,18 +110,49 @@ def _aligned(name: str, seed: int, changes: Changes) -> Report:
     }
 
 
-def _pairs(prompts: int, seed: int) -> Report:
-    reports = _run(_ranked(prompts, seed), _asked(prompts, seed), "feedback", "reward_modeling")
-    return {"seed": seed, "prompts": prompts, **_accuracy(reports)}
+class Asked(NamedTuple):
+    """Prompts whose responses are ranked."""
+
+    prompts: int
+    seed: int
+    stories: int | None
+    """Made anew for them; None: those of the workspace."""
+
+    def __str__(self) -> str:
+        """Of its folder."""
+        return "-".join(str(number) for number in self if number is not None)
+
+    @property
+    def changes(self) -> Changes:
+        """Of params."""
+        asked: Changes = {"seed": self.seed, "feedback": {"num_prompts": self.prompts}}
+        if self.stories is None:
+            return asked
+        (source,) = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["ingestion"]["instructions"][
+            "train"
+        ]
+        uri = re.sub(r"stories=\d+", f"stories={self.stories}", source["uri"])
+        return {**asked, "ingestion": {"instructions": {"train": [{"uri": uri}]}}}
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """That give the rankings."""
+        return (*(("ingestion", "data_validation") if self.stories else ()), "feedback")
 
 
-def _words(prompts: int, seed: int) -> Report:
+def _pairs(asked: Asked) -> Report:
+    reports = _run(f"pairs-{asked}", asked.changes, *asked.stages, "reward_modeling")
+    return {"seed": asked.seed, "prompts": asked.prompts, **_accuracy(reports)}
+
+
+def _words(asked: Asked) -> Report:
     """Trained on the pairs of the first reward model; its penalty is chosen on those of the second."""
-    name = f"words-{prompts}-{seed}"
-    _run(name, _asked(prompts, seed), "feedback")
+    name = f"words-{asked}"
+    _run(name, asked.changes, *asked.stages)
     params = yaml.safe_load((_home(name) / "params.yaml").read_text(encoding="utf-8"))
     share = params["reward_modeling"]["held_out_model_share"]
-    return {"seed": seed, "prompts": prompts, **words_alone(_home(name) / Artifact.PREFERENCES, seed, share)}
+    found = words_alone(_home(name) / Artifact.PREFERENCES, asked.seed, share)
+    return {"seed": asked.seed, "prompts": asked.prompts, **found}
 
 
 def words_alone(folder: Path, seed: int, share: float) -> Report:
@@ -169,9 +207,9 @@ def shape(text: str) -> Shape:
     return found
 
 
-def _sized(size: Shape, prompts: int) -> Report:
+def _sized(size: Shape, asked: Asked) -> Report:
     """The same pairs for every size: those about responses of the workspace's instruction model."""
-    _run(_ranked(prompts, FIRST_SEED), _asked(prompts, FIRST_SEED), "feedback", "reward_modeling")
+    _pairs(asked)
     model = {
         "hidden_size": size.width,
         "num_layers": size.layers,
@@ -179,14 +217,14 @@ def _sized(size: Shape, prompts: int) -> Report:
         "intermediate_size": size.width * 11 // 4,
     }
     reports = _run(
-        f"size-{size}-{prompts}",
+        f"size-{size}-{asked}",
         {
-            **_asked(prompts, FIRST_SEED),
+            **Asked(asked.prompts, asked.seed, None).changes,
             "model": model,
             "pretraining": {"max_tokens": size.tokens} if size.tokens else {},
         },
         *("pretraining", "finetuning", "reward_modeling"),
-        given={Artifact.PREFERENCES: _home(_ranked(prompts, FIRST_SEED)) / Artifact.PREFERENCES},
+        given={Artifact.PREFERENCES: _home(f"pairs-{asked}") / Artifact.PREFERENCES},
     )
     facts = {
         "parameters": reports["pretraining"]["num_parameters"],
@@ -194,15 +232,7 @@ def _sized(size: Shape, prompts: int) -> Report:
         "bits_per_byte": reports["pretraining"]["test_bits_per_byte"],
         "exact_match": reports["finetuning"]["exact_match"],
     }
-    return {"shape": str(size), "prompts": prompts, **facts, **_accuracy(reports)}
-
-
-def _ranked(prompts: int, seed: int) -> str:
-    return f"pairs-{prompts}-{seed}"
-
-
-def _asked(prompts: int, seed: int) -> Changes:
-    return {"seed": seed, "feedback": {"num_prompts": prompts}}
+    return {"shape": str(size), "prompts": asked.prompts, **facts, **_accuracy(reports)}
 
 
 def _accuracy(reports: Mapping[str, Report]) -> Report:
@@ -249,7 +279,8 @@ def _run(name: str, changes: Changes, *stages: str, given: Mapping[Artifact, Pat
 
 
 def _made_by(stages: tuple[str, ...]) -> set[Artifact]:
-    return {Artifact.SFT} if "finetuning" in stages else set()
+    makers = {"finetuning": Artifact.SFT, "data_validation": Artifact.VALIDATED}
+    return {artifact for stage, artifact in makers.items() if stage in stages}
 
 
 def _print(rows: list[Report]) -> None:

@@ -16,7 +16,7 @@ from pipelines.core.judging import reward_diagnostics as diagnostics
 from pipelines.core.judging.reward_diagnostics import Judged
 from pipelines.core.judging.reward_report import RewardModelingReport, reported
 from pipelines.core.judging.rules import rules_of_reward_model
-from pipelines.core.learning import preferences, rewards
+from pipelines.core.learning import pooling, preferences, rewards
 from pipelines.core.learning.rewards import Comparison
 from pipelines.errors import DataError, GateError, TrainingError
 from pipelines.params import Params, RewardModeling, RewardVerdict
@@ -58,7 +58,7 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
     train = _load("train", tokenizer, params.reward_modeling)
     held_out = _load("valid", tokenizer, params.reward_modeling)
     first, second = _divided(train, params.reward_modeling.held_out_model_share, params.seed)
-    model, judge = (models.with_reward_head(Artifact.SFT.path).to(target) for _ in range(2))
+    model, judge = (_untrained(params.reward_modeling).to(target) for _ in range(2))
     with _checkpoints(params, "") as store, _checkpoints(params, "held_out_model_") as judge_store:
         steps = _train(model, tokenizer, first.comparisons, params, tracker, store)
         judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, judge_store, "held_out_model_")
@@ -86,6 +86,13 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
         store.discard()
         judge_store.discard()
     return report
+
+
+def _untrained(settings: RewardModeling) -> "PreTrainedModel":
+    model = models.with_reward_head(Artifact.SFT.path)
+    if settings.pooling_layer:
+        pooling.add_pooling_layer(model)
+    return model
 
 
 REMEDIES = {

@@ -19,6 +19,8 @@ from tests.learning import params, write_model
 
 KIND, RUDE = ("please", "thanks", "friend"), ("stupid", "ugly", "shut")
 THINGS = ("ball", "cake", "drum", "kite", "boat", "hat")
+FIRST_PROMPT = {"train": 0, "valid": 500, "test": 800, "long": 900}
+"""The splits tell of other stories in the same words."""
 SETTINGS = {"epochs": 3.0, "batch_size": 8, "learning_rate": 3e-3, "max_length": 64}
 LAX = {"min_accuracy": 0.0, "min_gain_over_length": -1.0, "max_calibration_error": 1.0}
 REFUSED = State.REFUSED.path / "reward_modeling.json"
@@ -34,7 +36,7 @@ def pairs(split, count, *, prompts=40, noise=0.0, seed=0):
         chosen, rejected = said if draw.random() >= noise else said[::-1]
         yield {
             "id": f"{split}{number}",
-            "prompt": f"{split} {number % prompts}",
+            "prompt": f"story {FIRST_PROMPT[split] + number % prompts}",
             "chosen": chosen,
             "rejected": rejected,
             "source": "made",
@@ -87,7 +89,7 @@ def test_the_two_models_share_the_training_prompts_between_them(workspace, monke
     report = run(epochs=1.0)
     first, second = taught
     assert not first & second
-    assert first | second == {f"train {number}" for number in range(40)}
+    assert first | second == {f"story {number}" for number in range(40)}
     assert 5 <= len(second) <= 22
     assert report.num_train_pairs + report.num_held_out_model_pairs == 240
     assert report.num_train_pairs == 6 * len(first)
@@ -141,7 +143,7 @@ def test_shuffled_labels_are_refused_by_the_default_gate_with_number_limit_and_r
     words = str(refused.value)
     assert f"lower end of its accuracy on held-out pairs: {low} (at least 0.55: not met)" in words
     assert "feedback.num_prompts" in words
-    assert "reward_modeling.gate.min_accuracy in params.yaml" in words
+    assert "or change reward_modeling.gate.min_accuracy" in words
     assert str(REFUSED) in words
     assert not Artifact.REWARD.path.exists()
     assert not Artifact.HELD_OUT_REWARD.path.exists()
@@ -150,7 +152,7 @@ def test_shuffled_labels_are_refused_by_the_default_gate_with_number_limit_and_r
 def test_a_sound_model_passes_the_default_gate_and_clears_the_last_refusal(workspace):
     REFUSED.parent.mkdir(parents=True)
     REFUSED.write_text("{}")
-    run(gate=params().reward_modeling.gate.model_dump())
+    run(epochs=5.0, gate=params().reward_modeling.gate.model_dump())
     assert Artifact.REWARD.path.exists()
     assert not REFUSED.exists()
 
@@ -212,7 +214,7 @@ def test_held_out_pairs_about_a_single_prompt_are_refused(workspace):
 
 
 def test_prompts_on_both_sides_are_confessed(workspace):
-    taught = next(f"train {n}" for n in range(40) if not for_held_out_model(f"train {n}", seed=7, share=0.3333))
+    taught = next(f"story {n}" for n in range(40) if not for_held_out_model(f"story {n}", seed=7, share=0.3333))
     known = [{**record, "prompt": taught} for record in pairs("valid", 10)]
     write(pairs("train", 60), [*known, *pairs("valid", 10)])
     assert run(epochs=1.0).unseen_prompt_share == 0.5

@@ -144,6 +144,9 @@ class RewardVerdict(Section):
 class RewardModeling(Section):
     """The reward model."""
 
+    pooling_layer: bool
+    """Put one more layer on top of a Llama, whose attention begins as the mean over all tokens: the reward is read at
+    the last token alone, and learns of the others through it. Models of another make are left as they are."""
     epochs: Rate
     """Passes over the training pairs."""
     batch_size: Positive
