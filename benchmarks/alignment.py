@@ -63,7 +63,9 @@ def main() -> None:
         "--prompts", type=int, nargs="*", default=[300, 900, 2700], help="ranked prompts, but for seeds"
     )
     parser.add_argument(
-        "--stories", type=int, help="make so many stories to ask about: where the workspace has too few for --prompts"
+        "--stories",
+        type=_positive,
+        help="make so many stories to ask about: where the workspace has too few for --prompts",
     )
     parser.add_argument(
         "--shapes",
@@ -90,6 +92,14 @@ def main() -> None:
     _print(rows)
     known = files.read_json(RESULTS) if RESULTS.exists() else {}
     files.write_json(RESULTS, {**known, settings.question: rows})
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of stories: write a positive integer, for example 26000"
+        )
+    return int(text)
 
 
 def _aligned(name: str, seed: int, changes: Changes) -> Report:
@@ -128,31 +138,42 @@ class Asked(NamedTuple):
         asked: Changes = {"seed": self.seed, "feedback": {"num_prompts": self.prompts}}
         if self.stories is None:
             return asked
-        (source,) = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["ingestion"]["instructions"][
-            "train"
-        ]
-        uri = re.sub(r"stories=\d+", f"stories={self.stories}", source["uri"])
-        return {**asked, "ingestion": {"instructions": {"train": [{"uri": uri}]}}}
+        sources = _params()["ingestion"]["instructions"]["train"]
+        uris = [re.sub(r"stories=\d+", f"stories={self.stories}", source["uri"]) for source in sources]
+        if len(uris) != 1 or f"stories={self.stories}" not in uris[0]:
+            sys.exit(
+                "--stories needs ingestion.instructions.train of params.yaml to be one source tales://?stories=N,"
+                f" but it is {sources}: leave --stories out, or run in a workspace of the built-in corpus"
+            )
+        return {**asked, "ingestion": {"instructions": {"train": [{"uri": uris[0]}]}}}
 
     @property
     def stages(self) -> tuple[str, ...]:
         """That give the rankings."""
-        return (*(("ingestion", "data_validation") if self.stories else ()), "feedback")
+        return ("feedback",) if self.stories is None else ("ingestion", "data_validation", "feedback")
 
 
 def _pairs(asked: Asked) -> Report:
     reports = _run(f"pairs-{asked}", asked.changes, *asked.stages, "reward_modeling")
-    return {"seed": asked.seed, "prompts": asked.prompts, **_accuracy(reports)}
+    return {"seed": asked.seed, "prompts": _num_ranked(reports, asked), **_accuracy(reports)}
+
+
+def _num_ranked(reports: Mapping[str, Report], asked: Asked) -> int:
+    """Prompts that were ranked; fewer than asked for where there are no more."""
+    ranked = int(reports["feedback"]["num_sampled"] // _params()["feedback"]["responses_per_prompt"])
+    if ranked < asked.prompts:
+        print(f"only {ranked:,} of {asked.prompts:,} prompts are there: raise --stories", file=sys.stderr)
+    return ranked
 
 
 def _words(asked: Asked) -> Report:
     """Trained on the pairs of the first reward model; its penalty is chosen on those of the second."""
     name = f"words-{asked}"
-    _run(name, asked.changes, *asked.stages)
+    reports = _run(name, asked.changes, *asked.stages)
     params = yaml.safe_load((_home(name) / "params.yaml").read_text(encoding="utf-8"))
     share = params["reward_modeling"]["held_out_model_share"]
     found = words_alone(_home(name) / Artifact.PREFERENCES, asked.seed, share)
-    return {"seed": asked.seed, "prompts": asked.prompts, **found}
+    return {"seed": asked.seed, "prompts": _num_ranked(reports, asked), **found}
 
 
 def words_alone(folder: Path, seed: int, share: float) -> Report:
@@ -209,7 +230,7 @@ def shape(text: str) -> Shape:
 
 def _sized(size: Shape, asked: Asked) -> Report:
     """The same pairs for every size: those about responses of the workspace's instruction model."""
-    _pairs(asked)
+    ranked = _pairs(asked)["prompts"]
     model = {
         "hidden_size": size.width,
         "num_layers": size.layers,
@@ -232,13 +253,19 @@ def _sized(size: Shape, asked: Asked) -> Report:
         "bits_per_byte": reports["pretraining"]["test_bits_per_byte"],
         "exact_match": reports["finetuning"]["exact_match"],
     }
-    return {"shape": str(size), "prompts": asked.prompts, **facts, **_accuracy(reports)}
+    return {"shape": str(size), "prompts": ranked, **facts, **_accuracy(reports)}
 
 
 def _accuracy(reports: Mapping[str, Report]) -> Report:
     keys = ("num_train_pairs", "held_out_accuracy", "held_out_accuracy_low", "held_out_accuracy_high")
     more = ("best_reachable_accuracy", "recovered_share", "train_accuracy")
     return {key: reports["reward_modeling"][key] for key in (*keys, *more)}
+
+
+def _params() -> dict[str, Any]:
+    """Those of the workspace."""
+    found: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    return found
 
 
 def _home(name: str) -> Path:
@@ -250,8 +277,7 @@ def _run(name: str, changes: Changes, *stages: str, given: Mapping[Artifact, Pat
     folder = _home(name)
     inputs = {item: item.path.resolve() for item in NEEDED if item not in _made_by(stages)} | dict(given or {})
     done = folder / "done.json"
-    base = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    params = profiles.merge(base, changes, "the benchmark")
+    params = profiles.merge(_params(), changes, "the benchmark")
     made_from = {
         "params": params,
         "inputs": {item.value: files.sha256(path) for item, path in inputs.items()},

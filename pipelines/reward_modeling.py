@@ -206,7 +206,9 @@ def _train(
         flops=6.0 * model.num_parameters() * tokens,
         tokens=tokens,
         objective="preference likelihood (Bradley-Terry)",
-        customisation="all weights and a new scalar head",
+        customisation="all weights, with a pooling layer and a head that are new"
+        if settings.pooling_layer
+        else "all weights and a new scalar head",
     )
     return steps
 

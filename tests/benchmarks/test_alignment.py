@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,54 @@ def test_a_width_that_heads_do_not_divide_is_refused(
     assert "'100x2' has a width of 100, which heads of 32 do not divide: write a multiple of 32" in (
         capsys.readouterr().err
     )
+
+
+INSTRUCTIONS = "ingestion: {{instructions: {{train: [{{uri: '{uri}'}}]}}}}\nfeedback: {{responses_per_prompt: 4}}\n"
+
+
+def test_stories_to_ask_about_are_made_anew_and_the_prompts_that_were_ranked_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(INSTRUCTIONS.format(uri="tales://?stories=6500&seed=7"))
+    asked, seen = alignment.Asked(100, 1001, 260), []
+
+    def run(_name: str, changes: alignment.Changes, *stages: str) -> dict[str, Any]:
+        seen.append((changes["ingestion"]["instructions"]["train"], stages))
+        interval = ("held_out_accuracy", "held_out_accuracy_low", "held_out_accuracy_high")
+        others = ("num_train_pairs", "best_reachable_accuracy", "recovered_share", "train_accuracy")
+        accuracy = dict.fromkeys((*interval, *others), 1.0)
+        return {"feedback": {"num_sampled": 4 * 97}, "reward_modeling": accuracy}
+
+    monkeypatch.setattr(alignment, "_run", run)
+    assert alignment._pairs(asked)["prompts"] == 97
+    assert "only 97 of 100 prompts are there: raise --stories" in capsys.readouterr().err
+    stages = ("ingestion", "data_validation", "feedback", "reward_modeling")
+    assert seen == [([{"uri": "tales://?stories=260&seed=7"}], stages)]
+
+
+@pytest.mark.parametrize(
+    ("stories", "uri", "said"),
+    [
+        ("0", "tales://?stories=6500", "'0' is no number of stories: write a positive integer"),
+        ("260", "sft/questions.jsonl.gz", "leave --stories out"),
+    ],
+)
+def test_stories_that_cannot_be_made_are_refused_before_any_work(
+    stories: str,
+    uri: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(INSTRUCTIONS.format(uri=uri))
+    monkeypatch.setattr(sys, "argv", ["alignment", "pairs", "--prompts", "100", "--stories", stories])
+    monkeypatch.setattr(alignment, "_run", lambda *_arguments, **_options: pytest.fail("it began to work"))
+    with pytest.raises(SystemExit) as refused:
+        alignment.main()
+    assert said in f"{refused.value} {capsys.readouterr().err}"
 
 
 def test_words_learn_from_the_first_models_pairs_and_are_measured_on_those_held_out(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ A sequence classifier reads its reward at the last token alone, which knows of t
 to carry there: a network so read finds how a response ends long before it finds which words it uses. Through a mean the
 gradient reaches every token from the first step. The layer is of the model's own kind, so the folder stays a plain
 one of transformers, and what it attends to is learnt from there on.
+
+Shapes: D width of the model, V numbers in all heads of values, Q numbers in all heads of queries.
 """
 
 from typing import TYPE_CHECKING
