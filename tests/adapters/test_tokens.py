@@ -1,3 +1,5 @@
+import errno
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -100,3 +102,10 @@ def test_a_shard_that_has_been_cut_since_is_not_read_as_if_it_were_whole(tmp_pat
     assert row[0:5].tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ArtifactError, match=r"corpus\.train\.000\.bin ends before id 6: run tokenization again"):
         row[4:6]
+
+
+def test_a_full_disk_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "corpus.train.000.bin").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as refused:
+        write(tmp_path, [[1, 2, 3]])
+    assert refused.value.errno == errno.ENOSPC
