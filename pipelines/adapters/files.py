@@ -1,6 +1,7 @@
 """Files: atomic writes, JSON lines in and out, content hashes."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Works for files and folders. When the block fails nothing is left and `path` is what it was.
 
     Raises:
-        ResourceError: when the disk is full.
+        ResourceError: when the disk is full, or that of temporary files which the block wrote.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -36,15 +37,20 @@ def replacing(path: Path) -> Iterator[Path]:
         fresh.replace(path)
         _sync(path.parent)
     except OSError as error:
-        if error.errno == 28:
-            free = shutil.disk_usage(path.parent).free
+        if error.errno == errno.ENOSPC:
+            temporary = tempfile.gettempdir()
             raise ResourceError(
-                f"No space for {path}: {free / 2**20:.0f} MiB are free. Free some space and run again:"
-                " nothing that was made before is lost."
+                f"No space for {path}: {_free(path.parent)} are free there, and {_free(temporary)} in {temporary} for"
+                " temporary files (the environment variable TMPDIR names another folder). Free some space and run"
+                " again: nothing that was made before is lost."
             ) from error
         raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _free(folder: Path | str) -> str:
+    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB"
 
 
 def _sync(path: Path) -> None:

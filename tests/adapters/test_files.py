@@ -60,6 +60,13 @@ def test_a_full_disk_says_how_much_is_free_and_that_nothing_is_lost(tmp_path: Pa
         raise OSError(28, "No space left on device")
 
 
+def test_a_full_disk_names_the_folder_of_temporary_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    with pytest.raises(ResourceError) as refused, files.replacing(tmp_path / "x"):
+        raise OSError(28, "No space left on device")
+    assert f"MiB in {tmp_path} for temporary files (the environment variable TMPDIR" in str(refused.value)
+
+
 def test_other_faults_of_the_disk_are_not_called_a_full_one(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), files.replacing(tmp_path / "x"):
         raise PermissionError(13, "denied")
