@@ -17,6 +17,7 @@ from pipelines.core.text.prompts import Message
 from pipelines.errors import MoteurError
 
 if TYPE_CHECKING:
+    from rich.console import Console as Terminal
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LEAVE = {"/exit", "/quit", "/bye"}
@@ -41,9 +42,13 @@ class Console:
         """Say `text`; yield the answer piece by piece. Old turns are dropped when the context is full."""
         self.messages.append({"role": "user", "content": text})
         pieces = []
-        for piece in self._generate(self._fitted()):
-            pieces.append(piece)
-            yield piece
+        try:
+            for piece in self._generate(self._fitted()):
+                pieces.append(piece)
+                yield piece
+        except MoteurError:
+            self.messages.pop()
+            raise
         self.messages.append({"role": "assistant", "content": "".join(pieces)})
 
     def forget(self) -> None:
@@ -55,7 +60,6 @@ class Console:
         while len(ids := self._ids()) > room and len(self.messages) > 1:
             del self.messages[:2]
         if len(ids) > room:
-            self.messages.pop()
             raise MoteurError(
                 f"the prompt has {len(ids)} tokens, but with {self._max_new_tokens} for the answer only {room} fit:"
                 " shorten it, or give a lower --max-new-tokens"
@@ -78,22 +82,29 @@ class Console:
         row = torch.tensor([ids], device=self._model.device)
         sampling = {"do_sample": True, "temperature": self._temperature, "top_p": 0.95, "top_k": 0}
         options: dict[str, Any] = sampling if self._temperature > 0 else {"do_sample": False}
-        worker = Thread(
-            target=self._model.generate,
-            kwargs={
-                "input_ids": row,
-                "attention_mask": torch.ones_like(row),
-                "max_new_tokens": self._max_new_tokens,
-                "pad_token_id": self._tokenizer.pad_token_id,
-                "eos_token_id": self._tokenizer.eos_token_id,
-                "streamer": streamer,
-                **options,
-            },
-            daemon=True,
-        )
+        failures: list[Exception] = []
+
+        def work() -> None:
+            try:
+                self._model.generate(
+                    input_ids=row,
+                    attention_mask=torch.ones_like(row),
+                    max_new_tokens=self._max_new_tokens,
+                    pad_token_id=self._tokenizer.pad_token_id,
+                    eos_token_id=self._tokenizer.eos_token_id,
+                    streamer=streamer,
+                    **options,
+                )
+            except Exception as error:  # raised again by the one who waits for the pieces
+                failures.append(error)
+                streamer.end()
+
+        worker = Thread(target=work, daemon=True)
         worker.start()
         yield from streamer
         worker.join()
+        if failures:
+            raise MoteurError(f"the model could not answer: {type(failures[0]).__name__}: {failures[0]}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -151,9 +162,17 @@ def _converse(console: Console, folder: Path) -> None:
         if said == "/new":
             console.forget()
         elif said:
-            for piece in console.ask(said):
-                terminal.print(piece, end="", markup=False, soft_wrap=True)
-            terminal.print()
+            _say(terminal, console.ask(said))
+
+
+def _say(terminal: "Terminal", pieces: Iterator[str]) -> None:
+    """Print an answer as it comes, or why there is none: the conversation goes on."""
+    try:
+        for piece in pieces:
+            terminal.print(piece, end="", markup=False, soft_wrap=True)
+    except MoteurError as error:
+        terminal.print(f"moteur chat: {error}", style="red", markup=False, end="")
+    terminal.print()
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ arXiv:2402.14740.
 """
 
 import math
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipelines.adapters import planned_training
 from pipelines.core.learning.compute import PASSES, Passes
 from pipelines.errors import Preempted, TrainingError
 
@@ -166,40 +165,21 @@ def _asked(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-@contextmanager
-def _arguments(model: "PreTrainedModel", run: Run) -> Iterator[dict[str, Any]]:
-    """What all trainers are told, with a folder that goes afterwards."""
-    scratch = tempfile.mkdtemp(prefix="moteur-alignment-")
-    try:
-        yield {
-            "output_dir": scratch,
-            "use_cpu": model.device.type == "cpu",
-            "bf16": False,
-            "activation_checkpointing": False,
-            "per_device_train_batch_size": run.batch_size,
-            "num_train_epochs": 1000,  # the budget ends it long before
-            "learning_rate": run.learning_rate,
-            "lr_scheduler_type": "constant",
-            "weight_decay": 0.0,
-            "max_grad_norm": 1.0,
-            "adam_beta2": 0.95,
-            "seed": run.seed,
-            "logging_steps": 1,
-            "logging_nan_inf_filter": False,
-            "report_to": "none",
-            "save_strategy": "no",
-            "disable_tqdm": True,
-            "dataloader_pin_memory": False,
-        }
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+def _arguments(model: "PreTrainedModel", run: Run) -> AbstractContextManager[dict[str, Any]]:
+    return planned_training.arguments(
+        model,
+        bf16=False,
+        per_device_train_batch_size=run.batch_size,
+        num_train_epochs=1000,  # the budget ends it long before
+        learning_rate=run.learning_rate,
+        lr_scheduler_type="constant",
+        adam_beta2=0.95,
+        seed=run.seed,
+    )
 
 
 def _train(trainer: Any, model: "PreTrainedModel", run: Run) -> None:
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    planned_training.run(trainer)
     if run.stop():
         raise Preempted("Stopped by request; this method starts afresh at the next run.")
     model.eval()

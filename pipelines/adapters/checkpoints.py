@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 2
+FORMAT = 2
+"""Of what trainings keep; raised when a stage keeps something else, so that it does not meet what it cannot read."""
 PINNED = "pinned"
 MANIFEST, TENSORS, VALUES = "manifest.json", "state.safetensors", "state.json"
 
@@ -159,7 +161,12 @@ class Checkpoints:
 
 def key(stage: str, sections: Mapping[str, Any], inputs: Iterable[Path]) -> str:
     """What a training depends on, as one name: the stage, its params, the content of its inputs."""
-    facts = {"stage": stage, "sections": dict(sections), "inputs": {str(path): files.sha256(path) for path in inputs}}
+    facts = {
+        "format": FORMAT,
+        "stage": stage,
+        "sections": dict(sections),
+        "inputs": {str(path): files.sha256(path) for path in inputs},
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""Scores by the library `evaluate`, from the metric modules of this package: offline, no code is fetched."""
+"""Scores by the library `evaluate`, from the metric of this package: offline, no code is fetched."""
 
 import os
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import Any
 
 from pipelines.artifacts import State
 
-_MODULES = Path(__file__).parents[1] / "core" / "judging" / "metrics"
+_MODULE = Path(__file__).parents[1] / "core" / "judging" / "answer_score.py"
 
 
 def score(metric: str, answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """The score of each answer, best over its references, in [0, 1]; `metric` is a file of core/judging/metrics."""
+    """The score of each answer, best over its references, in [0, 1]; `metric` is a function of core/judging/scores."""
     if not answers:
         return []
     computed = _loaded(metric).compute(predictions=list(answers), references=[list(each) for each in references])
@@ -28,6 +28,4 @@ def _loaded(metric: str) -> Any:
     os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
     import evaluate
 
-    return evaluate.load(
-        str(_MODULES / f"{metric}.py"), module_type="metric", cache_dir=str(cache_folder), keep_in_memory=True
-    )
+    return evaluate.load(str(_MODULE), metric, module_type="metric", cache_dir=str(cache_folder), keep_in_memory=True)

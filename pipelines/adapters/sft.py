@@ -1,16 +1,15 @@
 """Supervised fine-tuning by TRL, on sequences and batches that are planned beforehand."""
 
 import math
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention, optimizers
 from pipelines.core.learning.mixture import IGNORED
-from pipelines.errors import Preempted, TrainingError
+from pipelines.errors import Preempted
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +25,6 @@ class Step:
 
     step: int
     """Steps done, this one included."""
-    total: int
-    """Steps in all."""
     tokens: int
     """Tokens of the batch, padding left out."""
     loss: float
@@ -98,34 +95,26 @@ def train(
     """
     import torch
     from datasets import Dataset
-    from transformers import PrinterCallback
     from trl import SFTConfig
 
+    def told(step: int, logs: Mapping[str, float]) -> None:
+        tokens = sum(len(examples[row].input_ids) for row in batches[step - 1])
+        on_step(Step(step=step, tokens=tokens, loss=logs["loss"], learning_rate=logs["learning_rate"]))
+
     attention.use_fastest(model, device=model.device, context=max(len(example.input_ids) for example in examples))
-    scratch = tempfile.mkdtemp(prefix="moteur-sft-")
-    try:
+    with planned_training.arguments(
+        model,
+        bf16=precision == torch.bfloat16,
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(schedule.warmup_share * len(batches)),
+        seed=schedule.seed,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    ) as arguments:
         trainer = _trainer_class()(
             model=model,
-            args=SFTConfig(
-                output_dir=scratch,
-                use_cpu=model.device.type == "cpu",
-                bf16=precision == torch.bfloat16,
-                activation_checkpointing=False,
-                num_train_epochs=1,
-                learning_rate=schedule.learning_rate,
-                lr_scheduler_type="cosine",
-                warmup_steps=math.ceil(schedule.warmup_share * len(batches)),
-                max_grad_norm=1.0,
-                seed=schedule.seed,
-                logging_steps=1,
-                logging_nan_inf_filter=False,
-                report_to="none",
-                save_strategy="no",
-                disable_tqdm=True,
-                dataloader_pin_memory=model.device.type != "cpu",
-                max_length=None,
-                dataset_kwargs={"skip_prepare_dataset": True},
-            ),
+            args=SFTConfig(**arguments),
             train_dataset=Dataset.from_dict(
                 {
                     "input_ids": [example.input_ids for example in examples],
@@ -135,13 +124,10 @@ def train(
             processing_class=tokenizer,
             peft_config=adapter,
             callbacks=[
-                _callback(
-                    on_step, resume.done, [sum(len(examples[row].input_ids) for row in batch) for batch in batches]
-                ),
+                planned_training.watch(resume.done, "finetuning.learning_rate", told),
                 resume.callback(stop, len(batches)),
             ],
         )
-        trainer.remove_callback(PrinterCallback)
         trainer.planned, trainer.exponent, trainer.resume = batches, schedule.turn_length_exponent, resume
         trainer.optimizer = optimizers.build(
             schedule.optimizer,
@@ -151,12 +137,7 @@ def train(
             precision=precision,
         )
         trainable = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
-        trainer.train()
-        trainer.accelerator.unwrap_model(
-            trainer.model, keep_fp32_wrapper=False
-        )  # it computes in half precision till then
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        planned_training.run(trainer)
     if stop():
         raise Preempted("Stopped by request; fine-tuning goes on from there at the next run.")
     trained = trainer.model if adapter is None else trainer.model.merge_and_unload()
@@ -178,33 +159,18 @@ def turn_weights(asked_BT: "torch.Tensor", exponent: float) -> "torch.Tensor":
 
 def _trainer_class() -> Any:
     import torch
-    from torch.utils.data import DataLoader
     from transformers import Trainer
     from trl import SFTTrainer
 
-    class PlannedTrainer(SFTTrainer):  # type: ignore[misc]  # trl has no types
-        """SFTTrainer that takes its batches as planned, and computes logits only where there is a loss.
+    class PlannedTrainer(planned_training.Planned, SFTTrainer):  # type: ignore[misc]  # trl has no types
+        """SFTTrainer on planned batches, which computes logits only where there is a loss.
 
         Most tokens of a conversation are not in the loss and the vocabulary is a large part of a small model: on a CPU
         this is two thirds faster than TRL's own loss, and the gradient is the same. TRL does so itself on a GPU.
         Padding is on the right, so that causal attention never sees it and needs no mask.
         """
 
-        planned: Sequence[Sequence[int]] = ()
         exponent = 0.0
-        resume: Resumption
-
-        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-            return self.resume.moved_on(super().create_scheduler(len(self.planned), optimizer))
-
-        def get_train_dataloader(self) -> Any:
-            loader = DataLoader(
-                self.train_dataset,
-                batch_sampler=[list(batch) for batch in self.planned[self.resume.done :]],
-                collate_fn=self.data_collator,
-                pin_memory=self.args.dataloader_pin_memory,
-            )
-            return self.accelerator.prepare(loader)
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -245,28 +211,3 @@ _SCALED_LOGITS = (
 
 def _has_plain_head(config: Any) -> bool:
     return not any(getattr(config, name, None) for name in _SCALED_LOGITS)
-
-
-def _callback(on_step: Callable[[Step], None], done: int, tokens: Sequence[int]) -> Any:
-    from transformers import TrainerCallback
-
-    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not logs or "loss" not in logs:
-                return
-            if not math.isfinite(logs["loss"]):
-                raise TrainingError(
-                    f"The loss is {logs['loss']} at step {done + state.global_step}: lower finetuning.learning_rate"
-                    f" (now {args.learning_rate}) in params.yaml."
-                )
-            on_step(
-                Step(
-                    step=done + state.global_step,
-                    total=len(tokens),
-                    tokens=tokens[done + state.global_step - 1],
-                    loss=logs["loss"],
-                    learning_rate=logs["learning_rate"],
-                )
-            )
-
-    return Watch()

@@ -16,7 +16,8 @@ FRAME = {
 """It cannot change the bytes of an output."""
 
 
-LOADED_BY_PATH = {"pipelines/adapters/metrics.py": "pipelines/core/judging/metrics"}
+LOADED_BY_PATH = {"pipelines/adapters/metrics.py": "pipelines/core/judging/answer_score.py"}
+"""Files that a library loads by their path, beside who says so."""
 
 
 @cache
@@ -43,16 +44,8 @@ def imports(path: str) -> set[str]:
             found |= {module_file(node.module), *(module_file(f"{node.module}.{alias.name}") for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(module_file(node.value))
-    found |= set(by_path(path))
+    found.add(LOADED_BY_PATH.get(path))
     return {item for item in found if item}
-
-
-def by_path(path: str) -> list[str]:
-    """Files that a library loads by their path."""
-    folder = LOADED_BY_PATH.get(path)
-    if folder is None:
-        return []
-    return [file.relative_to(ROOT).as_posix() for file in (ROOT / folder).glob("*.py") if file.stem != "__init__"]
 
 
 def _only_for_types(node: ast.AST) -> bool:

@@ -53,6 +53,28 @@ def test_a_prompt_that_never_fits_says_so(console: chat.Console) -> None:
     assert not console.messages
 
 
+def test_a_model_that_fails_is_told_at_once_and_its_prompt_is_taken_back(
+    console: chat.Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(**_options: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(console._model, "generate", fails)
+    with pytest.raises(MoteurError, match="the model could not answer: RuntimeError: out of memory"):
+        list(console.ask("Ben"))
+    assert not console.messages
+
+
+def test_a_conversation_goes_on_after_a_prompt_that_never_fits(
+    console: chat.Console, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = iter(["rain " * 200, "Ben", "/exit"])
+    monkeypatch.setattr("builtins.input", lambda *_prompt: next(typed))
+    chat._converse(console, Path("models/release"))
+    assert "shorten it" in capsys.readouterr().out
+    assert [message["role"] for message in console.messages] == ["user", "assistant"]
+
+
 def test_one_prompt_is_one_answer_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chat.main(["--model", str(folder), "--prompt", "Ben", "--temperature", "0", "--max-new-tokens", "4"])
     assert capsys.readouterr().out.endswith("\n")

@@ -11,6 +11,7 @@ import statistics
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 Item = TypeVar("Item", bound=Mapping[str, Any])
@@ -46,28 +47,14 @@ def _f1(answer: list[str], reference: list[str]) -> float:
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
     """ROUGE-L F-measure over lower-case alphanumeric words, best over the references."""
-    words = _words(answer)
-    return max((_lcs_f(words, _words(reference)) for reference in references), default=0.0)
+    return float(_rouge().score_multi(references, answer)["rougeL"].fmeasure) if references else 0.0
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
+@cache
+def _rouge() -> Any:
+    from rouge_score import rouge_scorer
 
-
-def _lcs_f(answer: list[str], reference: list[str]) -> float:
-    common = _longest_common(answer, reference)
-    return 2 * common / (len(answer) + len(reference)) if common else 0.0
-
-
-def _longest_common(left: list[str], right: list[str]) -> int:
-    row = [0] * (len(right) + 1)
-    for word in left:
-        diagonal = 0
-        for index, other in enumerate(right, 1):
-            above = row[index]
-            row[index] = diagonal + 1 if word == other else max(above, row[index - 1])
-            diagonal = above
-    return row[-1]
+    return rouge_scorer.RougeScorer(["rougeL"])
 
 
 def references(record: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rouge_score import rouge_scorer
 
 from pipelines.core.judging import scores
 
@@ -38,12 +37,6 @@ def test_token_f1_is_the_harmonic_mean_of_precision_and_recall():
 
 def test_rouge_l_of_a_known_example():
     assert scores.rouge_l("police kill the gunman", ["police killed the gunman"]) == pytest.approx(0.75)
-
-
-@given(WORDS, st.lists(WORDS, min_size=1, max_size=3))
-def test_rouge_l_agrees_with_the_reference_implementation(answer, references):
-    theirs = rouge_scorer.RougeScorer(["rougeL"]).score_multi(references, answer)["rougeL"].fmeasure
-    assert scores.rouge_l(answer, references) == pytest.approx(theirs)
 
 
 @given(WORDS, WORDS)
