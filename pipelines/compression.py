@@ -19,6 +19,7 @@ from pipelines.core.judging import candidates, pareto, scores
 from pipelines.core.judging.candidates import CandidateRow
 from pipelines.core.judging.trials import Measured, Trial
 from pipelines.core.learning import distillation, pruning
+from pipelines.core.learning.compute import READING, TRAINING
 from pipelines.core.text import prompts
 from pipelines.errors import ArtifactError, DataError, Preempted
 from pipelines.params import Params
@@ -180,7 +181,7 @@ def _student(
             tracker.log({"student_loss": step.loss, "student_learning_rate": step.learning_rate}, step=step.step)
             bar.advance(batches.tokens_per_step, loss=step.loss)
     tracker.effort(
-        flops=(6 * model.num_parameters() + 2 * policy.num_parameters()) * tokens,
+        flops=TRAINING.flops(model.num_parameters(), tokens) + READING.flops(policy.num_parameters(), tokens),
         tokens=tokens,
         objective="divergence from the policy, and likelihood",
     )

@@ -16,7 +16,7 @@ from pipelines.artifacts import Artifact
 from pipelines.core.judging import scores
 from pipelines.core.judging.forgetting import forgetting
 from pipelines.core.judging.likelihood import bits_per_byte
-from pipelines.core.learning import decoding, mixture
+from pipelines.core.learning import compute, decoding, mixture
 from pipelines.core.learning.batches import Row
 from pipelines.core.learning.coverage import coverage
 from pipelines.core.text import chat
@@ -109,7 +109,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
         checkpoints.discard()
     trainable = trained.trainable_parameters - custom.frozen_in_rows
     tracker.effort(
-        flops=6 * trained.model.num_parameters() * mixed.num_tokens,
+        flops=compute.TRAINING.flops(trained.model.num_parameters(), mixed.num_tokens),
         tokens=mixed.num_tokens,
         objective="likelihood of the assistant's turns",
         customisation=f"{settings.method}: {trainable:,} weights",

@@ -14,7 +14,7 @@ from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging.intervals import Interval, paired_bootstrap
 from pipelines.core.judging.overoptimization import Law, Point
-from pipelines.core.learning import actors, attention, decoding, kl_axis, limits, rewards, training
+from pipelines.core.learning import actors, attention, compute, decoding, kl_axis, limits, rewards, training
 from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.kl_axis import Examined, HeldOut, Task
 from pipelines.core.learning.limits import Stop
@@ -29,8 +29,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CURVE = (
-    *("iteration", "reward", "kl", "entropy", "clip_share", "explained_variance", "length", "finished"),
-    *("reward_model", "reward_functions", "unfinished_penalty", "kl_penalty", "kl_coefficient"),
+    "iteration",
+    "reward",
+    "kl",
+    "entropy",
+    "clip_share",
+    "explained_variance",
+    "length",
+    "finished",
+    "reward_model",
+    "reward_functions",
+    "unfinished_penalty",
+    "kl_penalty",
+    "kl_coefficient",
 )
 AXIS = ("updates", "kl", "reward", "held_out_reward", "gold", "length", "finished")
 DEAD_SPREAD = 1e-6
@@ -229,9 +240,8 @@ def _learn(
                     f"Stopped by request after iteration {step.iteration}; the next run goes on from there."
                 )
     tokens = sum(step.tokens for step in steps)
-    forward, backward = 2 * (5 + 2 * settings.epochs), 4 * 2 * settings.epochs
     tracker.effort(
-        flops=float(forward + backward) * learner.policy.num_parameters() * tokens,
+        flops=compute.ppo(settings.epochs).flops(learner.policy.num_parameters(), tokens),
         tokens=tokens,
         objective="reward less KL penalty (PPO)",
         customisation=f"{settings.method}, with a value model beside",

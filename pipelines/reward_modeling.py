@@ -16,7 +16,7 @@ from pipelines.core.judging import reward_diagnostics as diagnostics
 from pipelines.core.judging.reward_diagnostics import Judged
 from pipelines.core.judging.reward_report import RewardModelingReport, reported
 from pipelines.core.judging.rules import rules_of_reward_model
-from pipelines.core.learning import pooling, preferences, rewards
+from pipelines.core.learning import compute, pooling, preferences, rewards
 from pipelines.core.learning.rewards import Comparison
 from pipelines.errors import DataError, GateError, TrainingError
 from pipelines.params import Params, RewardModeling, RewardVerdict
@@ -203,7 +203,7 @@ def _train(
         )
     tokens = sum(step.tokens for step in steps)
     tracker.effort(
-        flops=6.0 * model.num_parameters() * tokens,
+        flops=compute.TRAINING.flops(model.num_parameters(), tokens),
         tokens=tokens,
         objective="preference likelihood (Bradley-Terry)",
         customisation="all weights, with a pooling layer and a head that are new"

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import gc
-import json
 import math
 import os
 import signal
@@ -91,7 +90,7 @@ def write_report(report: Any, path: Path) -> None:
     """Write a frozen report as JSON; numbers keep six significant digits so that the file is readable.
 
     Raises:
-        ParamsError: never; a NaN or infinity is a ValueError that names the field.
+        ValueError: when a field is NaN or infinite; it is named.
     """
     values = {field.name: _plain(getattr(report, field.name), field.name) for field in dataclasses.fields(report)}
     files.write_json(path, values)
@@ -166,8 +165,3 @@ def _say(name: str, error: MoteurError) -> int:
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-
-
-def dump(value: Any) -> str:
-    """JSON with sorted keys and no spaces, for hashing."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -88,13 +88,13 @@ class RegistrySource:
         root: The workspace whose registry it is; MLFLOW_TRACKING_URI goes before it.
     """
 
-    def __init__(self, root: Path, alias: str = "champion") -> None:
-        self._root, self._alias = root, alias
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self._opened: Any = None
 
     def latest(self) -> Candidate | None:
         """The alias, resolved."""
-        version = self._registry().alias(self._alias)
+        version = self._registry().alias("champion")
         return None if version is None else Candidate(str(version.number), version.manifest_sha256)
 
     def fetch(self, candidate: Candidate, folder: Path) -> Path:

@@ -1,1 +1,1 @@
-"""Judging: scores, forgetting, reward diagnostics."""
+"""Judging: scores, intervals, gates, diagnoses, budgets, cards; all of it arithmetic on what was measured."""

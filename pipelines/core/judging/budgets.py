@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipelines import budget as written
+from pipelines.core.learning.compute import TRAINING
 from pipelines.errors import ParamsError
 
 PETAFLOP_S_DAY = 8.64e19
@@ -33,12 +34,7 @@ def llama_parameters(
 
 def training_flops(parameters: float, tokens: float) -> float:
     """6ND: forward 2, backward 4 FLOPs for each parameter and token (Kaplan et al. 2020, arXiv:2001.08361)."""
-    return 6.0 * parameters * tokens
-
-
-def forward_flops(parameters: float, tokens: float) -> float:
-    """2ND."""
-    return 2.0 * parameters * tokens
+    return TRAINING.flops(parameters, tokens)
 
 
 def petaflop_s_days(flops: float) -> float:
@@ -94,8 +90,8 @@ def seconds(flops: float, flops_per_second: float) -> float:
 
 
 def affordable(flops: float, parameters: float) -> float:
-    """Tokens that so many FLOPs train a model of this size on: `training_flops` turned round."""
-    return flops / (6.0 * parameters)
+    """Tokens that a model of this size can be trained on with these FLOPs: the inverse of `training_flops`."""
+    return flops / training_flops(parameters, 1)
 
 
 def pretraining_tokens(budget: str | None, *, max_tokens: int, parameters: int, step_tokens: int) -> int:

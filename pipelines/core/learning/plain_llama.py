@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 
 PARTS = frozenset(
     {
-        *(nn.Embedding, nn.Linear, nn.ModuleList, nn.SiLU, type(ACT2FN["silu"])),
-        *(llama.LlamaForCausalLM, llama.LlamaModel, llama.LlamaDecoderLayer, llama.LlamaAttention, llama.LlamaMLP),
-        *(llama.LlamaRMSNorm, llama.LlamaRotaryEmbedding),
+        nn.Embedding,
+        nn.Linear,
+        nn.ModuleList,
+        nn.SiLU,
+        type(ACT2FN["silu"]),
+        llama.LlamaForCausalLM,
+        llama.LlamaModel,
+        llama.LlamaDecoderLayer,
+        llama.LlamaAttention,
+        llama.LlamaMLP,
+        llama.LlamaRMSNorm,
+        llama.LlamaRotaryEmbedding,
     }
 )
 """All that a Llama consists of."""

@@ -40,10 +40,6 @@ def test_chinchilla_itself_is_six_n_d() -> None:
     assert budgets.tokens_per_parameter(1.4e12, 70e9) == budgets.CHINCHILLA
 
 
-def test_training_is_three_forward_passes() -> None:
-    assert budgets.training_flops(10, 7) == 3 * budgets.forward_flops(10, 7)
-
-
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 9))
 def test_more_of_anything_needs_more_disk(parameters: int, tokens: int, candidates: int) -> None:
     one = budgets.disk(parameters=parameters, tokens=tokens, vocab_size=2048, candidates=candidates)

@@ -1,11 +1,12 @@
 """The annotators: noisy, individual, and with a known ceiling."""
 
 import random
-from statistics import mean
+from statistics import NormalDist, mean
 
 import pytest
 
-from pipelines.core.world.annotators import Annotator, annotators, best_reachable_accuracy, expected_accuracy, rank
+from pipelines.core.learning.preferences import best_reachable_accuracy
+from pipelines.core.world.annotators import Annotator, annotators, rank
 
 
 def test_without_noise_the_ranks_follow_the_scores_with_ties_and_failures():
@@ -41,25 +42,14 @@ def test_the_counted_ceiling_agrees_with_the_expected_one(tie_margin):
         scores = (0.3 + 0.6 * rng.random(), 0.3 + 0.6 * rng.random())
         first, second = rank(judge, scores, rng)
         if first != second:
-            kept.append(scores if first < second else scores[::-1])
-            expected.append(expected_accuracy(abs(scores[0] - scores[1]), judge.noise, tie_margin))
+            chosen, rejected = scores if first < second else scores[::-1]
+            kept.append({"gold_chosen": chosen, "gold_rejected": rejected})
+            expected.append(_expected_accuracy(abs(chosen - rejected), judge.noise, tie_margin))
     assert best_reachable_accuracy(kept) == pytest.approx(mean(expected), abs=0.012)
 
 
-def test_expected_accuracy_is_half_without_a_gap_and_one_without_noise():
-    assert expected_accuracy(0.0, 0.1) == pytest.approx(0.5)
-    assert expected_accuracy(0.1, 0.0) == 1.0
-    assert expected_accuracy(0.1, 0.1) == pytest.approx(0.7602, abs=1e-4)  # Phi(1 / sqrt 2)
-
-
-def test_equal_gold_scores_count_half():
-    assert best_reachable_accuracy([(0.9, 0.1), (0.1, 0.9), (0.5, 0.5, 7.0)]) == 0.5
-    with pytest.raises(ValueError, match="there are no pairs"):
-        best_reachable_accuracy([])
-
-
-def test_a_length_bias_favours_the_longer_response_and_needs_lengths():
-    biased = Annotator("judge", noise=0.0, length_bias=0.5)
-    assert rank(biased, [0.6, 0.5], random.Random(0), lengths=[10, 100]) == [2, 1]
-    with pytest.raises(ValueError, match="length bias"):
-        rank(biased, [0.6, 0.5], random.Random(0))
+def _expected_accuracy(gap, noise, tie_margin):
+    """Thurstone: with noise of size s on both responses the perceived gap is Gaussian, of deviation s sqrt(2)."""
+    perceived = NormalDist(sigma=noise * 2**0.5)
+    right, wrong = perceived.cdf(gap - tie_margin), perceived.cdf(-gap - tie_margin)
+    return right / (right + wrong)
