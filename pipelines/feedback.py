@@ -37,7 +37,7 @@ class AnnotatorReport:
 
     num_rankings: int
     agreement_with_others: float | None
-    """Krippendorff's alpha with whoever else ranked the same responses; None where nobody did."""
+    """Krippendorff's alpha with whoever else ranked the same two responses; None where nobody did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class FeedbackReport:
     num_ties: int
     num_failed: int
     annotator_agreement: float | None
-    """Krippendorff's alpha (interval metric) over the places that two annotators gave the same response."""
+    """Krippendorff's alpha (interval metric) over what annotators prefer of every two responses to a prompt."""
     annotators: dict[str, AnnotatorReport]
     """By name."""
     best_reachable_accuracy: float | None
@@ -64,6 +64,8 @@ class FeedbackReport:
     mean_gold: float | None
     num_quarantined: int
     num_lone_ratings: int
+    num_not_learnt_from: int
+    """Rankings of prompts on the training side by held-out annotators."""
     constitution: ai_feedback.ConstitutionReport | None
     """AI feedback; None where `feedback.constitution.share` is 0. The annotators above are without it."""
 
@@ -90,11 +92,11 @@ def main(params: Params, tracker: Tracker) -> FeedbackReport:
     ranked = list(simulated_rankings(sampled, settings, params.seed)) + people.rankings
     given = _by_constitution(panel, sampled, people.rankings, settings, params.seed) if panel else None
     everyone = ranked + given.rankings if given else ranked
-    pairs = split_pairs(everyone, ready, settings, params.seed)
+    pairs, left_out = split_pairs(everyone, ready, settings, params.seed)
     _require_both_sides(pairs)
     _save(everyone, pairs, people, given)
     summary = ai_feedback.report(given, ranked, seed=params.seed) if given else None
-    return _report(ranked, pairs, sampled, people, summary)
+    return _report(ranked, pairs, left_out, sampled, people, summary)
 
 
 def chosen_records(settings: Feedback, seed: int) -> list[Record]:
@@ -206,21 +208,28 @@ def _case(item: Sampled) -> constitution.Case:
     )
 
 
-def split_pairs(ranked: Sequence[Ranking], ready: Pairs, settings: Feedback, seed: int) -> Pairs:
-    """The pairs of the rankings, train and valid by prompt; ready pairs stay in their own splits.
+def split_pairs(ranked: Sequence[Ranking], ready: Pairs, settings: Feedback, seed: int) -> tuple[Pairs, int]:
+    """The pairs of the rankings, train and valid by prompt, and how many rankings were left out.
 
-    Held-out annotators are never trained on.
+    Ready pairs stay in their own splits. Rankings follow the ready pairs about the same prompt, to the side held out
+    where these are on both. What held-out annotators say of prompts on the training side is left out.
     """
     pairs: Pairs = {
         split: [{**record, "ranking_id": record.get("ranking_id") or record["id"]} for record in records]
         for split, records in ready.items()
     }
+    placed = {record["prompt"]: split for split in datasets.SPLITS for record in ready[split]}
+    left_out = 0
     for ranking in ranked:
-        if preferences.held_out(ranking.prompt, seed=seed, share=settings.held_out_share):
-            pairs["valid"] += preferences.pairs(ranking)
-        elif ranking.annotator not in settings.held_out_annotators:
-            pairs["train"] += preferences.pairs(ranking)
-    return pairs
+        drawn: datasets.Split = (
+            "valid" if preferences.held_out(ranking.prompt, seed=seed, share=settings.held_out_share) else "train"
+        )
+        side = placed.get(ranking.prompt, drawn)
+        if side == "train" and ranking.annotator in settings.held_out_annotators:
+            left_out += 1
+        else:
+            pairs[side] += preferences.pairs(ranking)
+    return pairs, left_out
 
 
 def _require_both_sides(pairs: Pairs) -> None:
@@ -264,6 +273,7 @@ def _row(ranking: Ranking) -> dict[str, Any]:
 def _report(
     ranked: Sequence[Ranking],
     pairs: Pairs,
+    left_out: int,
     sampled: Sequence[Sampled],
     people: rankings.Feedback,
     summary: ai_feedback.ConstitutionReport | None,
@@ -295,15 +305,16 @@ def _report(
         mean_gold=fmean(golds) if golds else None,
         num_quarantined=len(people.rejects),
         num_lone_ratings=people.num_lone_ratings,
+        num_not_learnt_from=left_out,
         constitution=summary,
     )
 
 
 def _by_annotator(ranked: Sequence[Ranking]) -> dict[str, AnnotatorReport]:
-    counts = Counter(ranking.annotator for ranking in ranked)
+    agreement = agreement_with_others(list(preferences.labels(ranked)))
     return {
-        name: AnnotatorReport(num_rankings=counts[name], agreement_with_others=alpha)
-        for name, alpha in agreement_with_others(list(preferences.labels(ranked))).items()
+        name: AnnotatorReport(num_rankings=count, agreement_with_others=agreement.get(name))
+        for name, count in sorted(Counter(ranking.annotator for ranking in ranked).items())
     }
 
 

@@ -115,18 +115,21 @@ class TestSampled:
         assert files.sha256(Path("data/preferences")) == before
 
     def test_a_held_out_annotator_ranks_held_out_prompts_and_trains_nobody(self):
-        run(held_out_annotators=["annotator-1", "annotator-2"])
+        run(held_out_annotators=["simulated-1", "simulated-2"])
         train, valid = rows("preferences.train.jsonl"), rows("preferences.valid.jsonl")
-        assert {row["annotator"] for row in train} == {"annotator-3", "annotator-4", "annotator-5"}
-        assert {"annotator-1", "annotator-2"} & {row["annotator"] for row in valid}
+        assert {row["annotator"] for row in train} == {"simulated-3", "simulated-4", "simulated-5"}
+        assert {"simulated-1", "simulated-2"} & {row["annotator"] for row in valid}
         prompts = {row["prompt"] for row in valid}
-        own = [row for row in rows("rankings.jsonl") if row["annotator"] in ("annotator-1", "annotator-2")]
+        own = [row for row in rows("rankings.jsonl") if row["annotator"] in ("simulated-1", "simulated-2")]
         assert {row["prompt"] for row in own} <= prompts
 
     def test_what_a_held_out_person_says_of_other_prompts_is_left_out(self):
         write_people(*(PERSON | {"id": f"r{number}", "prompt": f"Sing {number}."} for number in range(30)))
         report = run(held_out_annotators=["ann"])
         assert 0 < report.pairs_by_source["human"] < 60
+        assert report.num_not_learnt_from == 30 - len(
+            {row["prompt"] for row in rows("preferences.valid.jsonl") if row["annotator"] == "ann"}
+        )
         assert "ann" not in {row["annotator"] for row in rows("preferences.train.jsonl")}
         assert "ann" in {row["annotator"] for row in rows("preferences.valid.jsonl")}
 
@@ -268,6 +271,20 @@ class TestWithoutGold:
         assert run(max_bad_line_share=0.1).num_quarantined == 1
         (reject,) = rows("rejects.jsonl")
         assert (reject["file"], reject["line"]) == ("data/feedback/people.jsonl", 31)
+
+    def test_a_ranking_follows_the_ready_pairs_about_its_prompt_so_that_no_prompt_is_on_both_sides(self, workspace):
+        prompts = [f"Sing {number}." for number in range(40)]
+        ready = {
+            "train": [PAIR | {"id": f"t{row}", "prompt": prompt} for row, prompt in enumerate(prompts[:15])],
+            "valid": [PAIR | {"id": f"v{row}", "prompt": prompt} for row, prompt in enumerate(prompts[15:30])],
+        }
+        write_validated(Path("data/validated"), preferences=ready)
+        write_people(*(PERSON | {"id": f"r{row}", "prompt": prompt} for row, prompt in enumerate(prompts)))
+        run()
+        train, valid = ({row["prompt"] for row in rows(f"preferences.{side}.jsonl")} for side in ("train", "valid"))
+        assert not train & valid
+        assert train >= set(prompts[:15])
+        assert valid >= set(prompts[15:30])
 
     def test_ready_pairs_suffice_and_stay_in_their_splits(self, workspace):
         ready = {

@@ -29,6 +29,13 @@ def import_feedback(
     annotator: Annotated[
         str | None, typer.Option("--annotator", metavar="NAME", help="Who made the labels that name nobody.")
     ] = None,
+    by_instructions: Annotated[
+        bool,
+        typer.Option(
+            help="Whether labels that do not say how they were made were made by data/feedback/INSTRUCTIONS.md as it"
+            " stands: its hash is noted with them."
+        ),
+    ] = True,
 ) -> None:
     """Bring labels into data/feedback: rankings with ties and 'F', ratings, choices between two.
 
@@ -40,11 +47,12 @@ def import_feedback(
       moteur feedback import labelled.csv
       moteur feedback import week1.jsonl week2.jsonl
       moteur feedback import --annotator ann sheet.csv
+      moteur feedback import --no-by-instructions public_preferences.jsonl
     """
     from flows.feedback import exchange
 
     files = [path.expanduser().resolve() for path in sources]
-    exchange.show_import(enter(workspace), files, annotator=annotator)
+    exchange.show_import(enter(workspace), files, annotator=annotator, by_instructions=by_instructions)
 
 
 @app.command("export")

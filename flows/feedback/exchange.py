@@ -52,7 +52,14 @@ class Made:
     """Reason -> lines, rejects not among them."""
 
 
-def take(checkout: Path, params: Params, sources: Sequence[Path], *, annotator: str | None = None) -> list[Made]:
+def take(
+    checkout: Path,
+    params: Params,
+    sources: Sequence[Path],
+    *,
+    annotator: str | None = None,
+    by_instructions: bool = True,
+) -> list[Made]:
     """Import files of labels; what can be used of each becomes a new file of `data/feedback`.
 
     Args:
@@ -60,12 +67,14 @@ def take(checkout: Path, params: Params, sources: Sequence[Path], *, annotator: 
         params: Of the checkout.
         sources: `.jsonl` or `.csv`.
         annotator: Who made the labels that name nobody.
+        by_instructions: Whether labels that do not say by which instructions they were made were made by those of the
+            checkout, as they stand.
 
     Raises:
         DataError: a file cannot be read, or more lines than `feedback.max_bad_line_share` cannot be used. Nothing was
             imported.
     """
-    digest = labelling.instructions(checkout).sha256
+    digest = labelling.instructions(checkout).sha256 if by_instructions else None
     annotator = labelling.checked_name(annotator) if annotator is not None else None
     with alone(checkout, "import"):
         known = _Known(checkout / Artifact.FEEDBACK_BY_PEOPLE)
@@ -129,6 +138,8 @@ class _Known:
         self.ids: dict[str, str] = {}
         """Id -> where it is."""
         self.contents: set[str] = set()
+        self.subjects: dict[str, str] = {}
+        """Who labelled which responses -> where."""
         for line in rankings.read(folder):
             if isinstance(line, rankings.Line):
                 self.add(line.id, line.record, f"{line.file}:{line.line}")
@@ -136,6 +147,7 @@ class _Known:
     def add(self, name: str, record: Ranking | Rating, where: str) -> None:
         self.ids[name] = where
         self.contents.add(forms.content(record))
+        self.subjects[forms.subject(record)] = where
 
 
 def _read(source: Path, target: Path, known: _Known, missing: dict[str, str | None]) -> Made:
@@ -154,6 +166,8 @@ def _read(source: Path, target: Path, known: _Known, missing: dict[str, str | No
             if forms.content(record) in known.contents:
                 made.left_out[KNOWN] += 1
                 continue
+            if where := known.subjects.get(forms.subject(record)):
+                raise ValueError(rankings.contradiction(record, where))
             if row["id"] in known.ids:
                 raise ValueError(
                     f"id {row['id']!r} is that of another label, {known.ids[row['id']]}: give another, or none, and one"
@@ -170,6 +184,8 @@ def _read(source: Path, target: Path, known: _Known, missing: dict[str, str | No
 
 def _identified(line: dict[str, Any]) -> tuple[dict[str, Any], Ranking | Rating]:
     """The line with an id, in the order of the schema, and what it says."""
+    if line.get("annotator") is None:
+        raise ValueError("annotator is missing: add it, or name who made the labels by --annotator NAME")
     record = rankings.conform({"id": "made from the content", **line})
     name = line.get("id") or forms.content(record)[:16]
     if isinstance(record, Ranking):
@@ -215,10 +231,10 @@ def export(
     return len(rows)
 
 
-def show_import(checkout: Path, sources: Sequence[Path], *, annotator: str | None) -> None:
+def show_import(checkout: Path, sources: Sequence[Path], *, annotator: str | None, by_instructions: bool) -> None:
     """Import, and print what came in and what was left out and why."""
     params, console = stage.load_params(checkout / "params.yaml"), Console(highlight=False)
-    made = take(checkout, params, sources, annotator=annotator)
+    made = take(checkout, params, sources, annotator=annotator, by_instructions=by_instructions)
     for one in made:
         target = one.target.relative_to(checkout)
         if one.imported_before:
@@ -232,6 +248,14 @@ def show_import(checkout: Path, sources: Sequence[Path], *, annotator: str | Non
             console.print(f"{len(one.rejects):,} lines were set aside: {aside}", markup=False, soft_wrap=True)
     if not all(one.imported_before for one in made):
         console.print(table(made))
+    named = {record.annotator for one in made for record in one.records}
+    if held_out := sorted(named.intersection(params.feedback.held_out_annotators)):
+        console.print(
+            f"feedback.held_out_annotators in params.yaml names {', '.join(held_out)}: what they say of prompts that"
+            " are learnt from is left out.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def table(made: Sequence[Made]) -> Table:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.learning import labels
 from pipelines.core.learning.preferences import Ranking, Rating, from_ratings
 from pipelines.errors import DataError
 
@@ -74,6 +75,7 @@ def load(folder: Path, *, max_bad_line_share: float) -> Feedback:
 def read(folder: Path) -> Iterator[Line | Reject]:
     """Every line of every `*.jsonl` of the folder, in the order of the names."""
     seen: set[str] = set()
+    said: dict[str, tuple[str, str]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in lines(path):
             try:
@@ -81,11 +83,20 @@ def read(folder: Path) -> Iterator[Line | Reject]:
                 record = conform(value)
                 if value["id"] in seen:
                     raise ValueError(f"id {value['id']!r} occurred before: give each line an id of its own")
+                before, where = said.setdefault(labels.subject(record), (labels.content(record), f"{path}:{number}"))
+                if before != labels.content(record):
+                    raise ValueError(contradiction(record, where))
             except ValueError as error:
                 yield Reject(file=path.as_posix(), line=number, reason=str(error))
                 continue
             seen.add(value["id"])
             yield Line(file=path.as_posix(), line=number, id=value["id"], record=record)
+
+
+def contradiction(record: Ranking | Rating, where: str) -> str:
+    """Why a label cannot stand beside that at `where`, which says something else."""
+    what = "these responses" if isinstance(record, Ranking) else "this response"
+    return f"{record.annotator!r} labelled {what} otherwise, {where}: keep one of both"
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -145,7 +156,12 @@ def _text(value: dict[str, Any], key: str) -> str:
     text = value.get(key)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{key} is {text!r}: a text that is not empty is needed")
-    return text
+    return _one_way(text)
+
+
+def _one_way(text: str) -> str:
+    r"""Lines ended as ingestion ends them: a spreadsheet's \r\n would make another prompt of the same one."""
+    return text.replace("\r\n", "\n")
 
 
 def _instructions(value: dict[str, Any]) -> str | None:
@@ -163,7 +179,7 @@ def _rating(value: dict[str, Any]) -> Rating:
         raise ValueError(f"response is {value.get('response')!r}: a text is needed")
     return Rating(
         prompt=_text(value, "prompt"),
-        response=value["response"],
+        response=_one_way(value["response"]),
         score=score,
         annotator=_text(value, "annotator"),
         instructions=_instructions(value),
@@ -184,7 +200,7 @@ def _ranking(value: dict[str, Any], name: str) -> Ranking:
     return Ranking(
         id=name,
         prompt=_text(value, "prompt"),
-        responses=tuple(responses),
+        responses=tuple(map(_one_way, responses)),
         ranks=tuple(ranks),
         annotator=_text(value, "annotator"),
         kind=kind,

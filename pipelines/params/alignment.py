@@ -122,7 +122,7 @@ class Feedback(Section):
 
     @model_validator(mode="after")
     def _somebody_is_learnt_from(self) -> Self:
-        if all(f"annotator-{number + 1}" in self.held_out_annotators for number in range(self.annotators)):
+        if all(f"simulated-{number + 1}" in self.held_out_annotators for number in range(self.annotators)):
             raise ValueError(
                 f"feedback.held_out_annotators names all {self.annotators} simulated annotators, so that nobody is left"
                 " to learn from: take one out, or raise feedback.annotators"

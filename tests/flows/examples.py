@@ -43,7 +43,7 @@ REPORTS: dict[str, dict[str, Any]] = {
             {"confidence": 0.96, "accuracy": 0.93, "count": 300},
         ],
         "by_source": {"simulated": {"accuracy": 0.78, "low": 0.7, "high": 0.8, "num_pairs": 600, "num_prompts": 120}},
-        "by_annotator": {"annotator-1": {"accuracy": 0.8, "low": None, "high": None, "num_pairs": 4, "num_prompts": 1}},
+        "by_annotator": {"simulated-1": {"accuracy": 0.8, "low": None, "high": None, "num_pairs": 4, "num_prompts": 1}},
         "rewards_by_task": {
             "continuation": {
                 side: {"mean": mean, "deviation": 1.1, "quantiles": [-2.0, -0.5, mean, 0.9, 2.1], "number": 600}

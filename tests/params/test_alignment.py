@@ -11,7 +11,7 @@ ENDPOINT = {"base_url": "http://127.0.0.1:8000/v1", "model": "judge"}
 
 
 def test_somebody_has_to_be_left_to_learn_from() -> None:
-    text = fault(feedback__annotators=2, feedback__held_out_annotators=["annotator-1", "annotator-2", "ann"])
+    text = fault(feedback__annotators=2, feedback__held_out_annotators=["simulated-1", "simulated-2", "ann"])
     assert "feedback.held_out_annotators names all 2 simulated annotators" in text
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 from pipelines.core.judging.intervals import cluster_bootstrap
-from pipelines.core.learning.preferences import Rank, Ranking, positions, worse
+from pipelines.core.learning.preferences import Rank, Ranking, preference
 
 
 def krippendorff_alpha(labels: Iterable[tuple[str, str, float]]) -> float | None:
@@ -15,7 +15,8 @@ def krippendorff_alpha(labels: Iterable[tuple[str, str, float]]) -> float | None
         labels: (coder, item, value). Items with a single label say nothing about agreement and are left out.
 
     Returns:
-        1: perfect agreement; 0: as by chance; below: systematic disagreement. None when no item has two labels.
+        1: perfect agreement; 0: as by chance; below: systematic disagreement. None when no item has two labels, or
+        all labels are the same: there is no chance then to compare with.
         Source: Krippendorff 2004, Content Analysis, chapter 11.
     """
     from nltk.metrics.agreement import AnnotationTask
@@ -25,7 +26,9 @@ def krippendorff_alpha(labels: Iterable[tuple[str, str, float]]) -> float | None
     for label in labels:
         by_item.setdefault(label[1], []).append(label)
     shared = [label for group in by_item.values() if len({coder for coder, _, _ in group}) > 1 for label in group]
-    return float(AnnotationTask(shared, distance=interval_distance).alpha()) if shared else None
+    if len({value for _, _, value in shared}) < 2:
+        return None
+    return float(AnnotationTask(shared, distance=interval_distance).alpha())
 
 
 def agreement_with_others(labels: Sequence[tuple[str, str, float]]) -> dict[str, float | None]:
@@ -59,7 +62,7 @@ class PairwiseAgreement:
     num_pairs: int
     """In them, of which one of the others prefers one response."""
     alpha: float | None
-    """Krippendorff's alpha (interval metric) over the places that both gave the same response."""
+    """Krippendorff's alpha (interval metric) over what both prefer of every two responses."""
     accuracy: float | None
     """Share of the pairs in which the judge prefers the same response; a tie of the judge counts half."""
     accuracy_low: float | None
@@ -74,11 +77,15 @@ def pairwise_agreement(judge: Iterable[Ranking], others: Iterable[Ranking], *, s
     hits = [(hit, theirs.prompt) for own, theirs in met for hit in _hits(own.ranks, theirs.ranks)]
     values, prompts = [hit for hit, _ in hits], [prompt for _, prompt in hits]
     interval = cluster_bootstrap(values, prompts, seed=seed) if len(set(prompts)) > 1 else None
-    places = [place for own, theirs in met for place in zip(positions(own), positions(theirs), strict=True)]
+    units = [
+        (float(preference(*(own.ranks[row] for row in two))), float(preference(*(theirs.ranks[row] for row in two))))
+        for own, theirs in met
+        for two in permutations(range(len(own.responses)), 2)
+    ]
     return PairwiseAgreement(
         num_prompts=len({theirs.prompt for _, theirs in met}),
         num_pairs=len(hits),
-        alpha=krippendorff_alpha(_units(places)),
+        alpha=krippendorff_alpha(_units(units)),
         accuracy=sum(values) / len(values) if values else None,
         accuracy_low=interval.low if interval else None,
         accuracy_high=interval.high if interval else None,
@@ -97,6 +104,5 @@ def _ordered_as(example: Ranking, ranking: Ranking) -> Ranking:
 
 def _hits(own: Sequence[Rank], theirs: Sequence[Rank]) -> Iterator[float]:
     for first, second in combinations(range(len(own)), 2):
-        for better, other in ((first, second), (second, first)):
-            if worse(theirs[other], theirs[better]):
-                yield 0.5 + 0.5 * (worse(own[other], own[better]) - worse(own[better], own[other]))
+        if preferred := preference(theirs[first], theirs[second]):
+            yield 0.5 + 0.5 * preferred * preference(own[first], own[second])

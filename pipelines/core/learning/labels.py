@@ -46,8 +46,7 @@ def line(value: Any) -> dict[str, Any] | None:
             f" {'; '.join(map(', '.join, FORMS.values()))}"
         )
     kept = {field: value[field] for field in KEPT if value.get(field) not in (None, "")}
-    if type(kept.get("id")) is int:
-        kept["id"] = str(kept["id"])
+    kept |= {field: str(kept[field]) for field in ("id", "annotator") if type(kept.get(field)) is int}
     match forms[0]:
         case "ranking":
             made = {"responses": value.get("responses"), "ranks": _ranks(value.get("ranks"))}
@@ -67,20 +66,24 @@ def line(value: Any) -> dict[str, Any] | None:
 def _ranks(ranks: Any) -> Any:
     if ranks is None or ranks in ("", []):
         return None
-    return [None if rank == FAILED else rank for rank in ranks] if isinstance(ranks, list) else ranks
+    return [None if _is_failed(rank) else rank for rank in ranks] if isinstance(ranks, list) else ranks
 
 
 def _score(score: Any) -> Any:
-    return None if score == FAILED else score
+    return None if _is_failed(score) else score
+
+
+def _is_failed(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().upper() == FAILED
 
 
 def _choice(value: Mapping[str, Any]) -> list[int | None] | None:
     choice = value.get("choice")
     if choice is None or choice == "":
         return None
-    if not isinstance(choice, str) or choice not in CHOICES:
+    if not isinstance(choice, str) or choice.strip().lower() not in CHOICES:
         raise ValueError(f"choice is {choice!r}: one of {', '.join(CHOICES)} is needed")
-    return CHOICES[choice]
+    return CHOICES[choice.strip().lower()]
 
 
 def from_cells(cells: Mapping[str, str]) -> dict[str, Any]:
@@ -100,8 +103,6 @@ def from_cells(cells: Mapping[str, str]) -> dict[str, Any]:
         value["ranks"] = _json("ranks", text) if text.startswith("[") else [*map(_rank, text.replace(",", " ").split())]
     if "score" in value:
         value["score"] = _number(value["score"].strip())
-    if "choice" in value:
-        value["choice"] = value["choice"].strip().lower()
     return value
 
 
@@ -117,13 +118,23 @@ def _rank(word: str) -> int | str:
 
 
 def _number(word: str) -> float | str:
-    if word.upper() == FAILED:
+    if _is_failed(word):
         return FAILED
     try:
         number = float(word)
     except ValueError:
         return word
     return int(number) if math.isfinite(number) and number.is_integer() else number
+
+
+def subject(record: Ranking | Rating) -> str:
+    """Hex digest of who labelled which responses, whatever was said: one annotator labels them once."""
+    said: list[Any]
+    if isinstance(record, Rating):
+        said = ["rating", record.prompt, record.annotator, record.response]
+    else:
+        said = ["ranking", record.prompt, record.annotator, sorted(record.responses)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def content(record: Ranking | Rating) -> str:

@@ -8,7 +8,7 @@ The pairs of one prompt stay together on one side of the split, because they sha
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations, groupby, permutations
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -97,21 +97,32 @@ def num_failed(ranking: Ranking) -> int:
     return sum(rank is None for rank in ranking.ranks)
 
 
-def positions(ranking: Ranking) -> list[float]:
-    """Where each response stands: 0 best, 1 worst, ties share the middle of their places, 'F' shares the last ones."""
-    places = len(ranking.ranks) - 1
-    return [
-        sum(worse(rank, other) + 0.5 * (index != at and rank == other) for at, other in enumerate(ranking.ranks))
-        / places
-        for index, rank in enumerate(ranking.ranks)
-    ]
+def preference(first: Rank, second: Rank) -> int:
+    """1 when the first of two ranks is better, -1 when the second is, 0 when neither is."""
+    return worse(second, first) - worse(first, second)
 
 
 def labels(rankings: Iterable[Ranking]) -> Iterator[tuple[str, str, float]]:
-    """(annotator, prompt and response, place) of each ranked response: what agreement is measured on."""
+    """(annotator, prompt and two responses, preference): what agreement is measured on.
+
+    Every two responses count in both orders, so that it does not matter which is named first. There is one value for
+    an annotator and two responses: the mean, where they were ranked more than once. Prompts that only one annotator
+    ranked are left out.
+    """
+    by_prompt: dict[str, list[Ranking]] = {}
     for ranking in rankings:
-        for response, place in zip(ranking.responses, positions(ranking), strict=True):
-            yield ranking.annotator, f"{ranking.prompt}\0{response}", place
+        by_prompt.setdefault(ranking.prompt, []).append(ranking)
+    for prompt, group in by_prompt.items():
+        if len({ranking.annotator for ranking in group}) < 2:
+            continue
+        said: dict[tuple[str, str], list[int]] = {}
+        for ranking in group:
+            for (one, rank), (other, other_rank) in permutations(zip(ranking.responses, ranking.ranks, strict=True), 2):
+                if one != other:
+                    item = f"{prompt}\0{one}\0{other}"
+                    said.setdefault((ranking.annotator, item), []).append(preference(rank, other_rank))
+        for (annotator, item), values in said.items():
+            yield annotator, item, fmean(values)
 
 
 def from_ratings(ratings: Iterable[Rating], kind: str) -> tuple[list[Ranking], int]:

@@ -19,7 +19,7 @@ class Annotator:
     """Somebody who ranks responses.
 
     Attributes:
-        name: For example "annotator-3".
+        name: For example "simulated-3": people are never called so by chance.
         noise: Standard deviation of their noise, in units of the gold score.
         tie_margin: Perceived scores nearer than this are called a tie.
         failed_below: Gold score below which a response gets 'F' and no rank.
@@ -48,7 +48,7 @@ def annotators(num: int, seed: int, noise: float, tie_margin: float = 0.02) -> t
     if noise < 0 or tie_margin < 0:
         raise ValueError(f"noise is {noise} and tie_margin is {tie_margin}: neither may be negative")
     rng = random.Random(f"annotators:{seed}")
-    return tuple(Annotator(f"annotator-{i + 1}", noise * (0.5 + rng.random()), tie_margin) for i in range(num))
+    return tuple(Annotator(f"simulated-{i + 1}", noise * (0.5 + rng.random()), tie_margin) for i in range(num))
 
 
 def rank(annotator: Annotator, scores: Sequence[float], rng: random.Random) -> list[int | None]:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from pipelines.core.judging.agreement import agreement_with_others, krippendorff_alpha, pairwise_agreement
+from pipelines.core.learning import preferences
 from pipelines.core.learning.preferences import Ranking
 
 RELIABILITY = {
@@ -48,6 +49,7 @@ def test_items_with_a_single_label_change_nothing():
 def test_without_an_item_labelled_twice_there_is_no_agreement_to_measure():
     assert krippendorff_alpha([("A", "one", 1.0), ("B", "two", 1.0)]) is None
     assert krippendorff_alpha([]) is None
+    assert krippendorff_alpha([("A", "one", 1.0), ("B", "one", 1.0)]) is None
 
 
 class TestWithOthers:
@@ -109,18 +111,13 @@ class TestPairwiseAgreement:
         found = pairwise_agreement(judge, others, seed=0)
         assert (found.accuracy, found.alpha, found.accuracy_low) == (1.0, 1.0, 1.0)
 
-    def test_alpha_is_that_of_the_places_of_two_coders(self):
+    def test_alpha_is_that_of_the_preferences_of_two_coders(self):
         judge = [ranking("judge", "one", "abcd", [1, 2, 3, 4])]
         others = [ranking("ann", "one", "abcd", [2, 1, 3, 4])]
-        places = {"judge": [0, 1 / 3, 2 / 3, 1], "ann": [1 / 3, 0, 2 / 3, 1]}
         found = pairwise_agreement(judge, others, seed=0)
-        assert found.alpha == pytest.approx(krippendorff_alpha(labels_of(places)))
+        assert found.alpha == pytest.approx(krippendorff_alpha(preferences.labels(judge + others)))
         assert (found.accuracy, found.accuracy_low) == (pytest.approx(5 / 6), None)
 
     def test_nothing_in_common_is_no_agreement_at_all(self):
         found = pairwise_agreement([ranking("judge", "one", "ab", [1, 2])], [], seed=0)
         assert (found.num_prompts, found.num_pairs, found.alpha, found.accuracy) == (0, 0, None, None)
-
-
-def labels_of(places):
-    return [(coder, f"{unit}", value) for coder, values in places.items() for unit, value in enumerate(values)]

@@ -79,7 +79,7 @@ def test_an_id_that_is_a_number_is_kept_and_fields_of_other_tools_are_left_behin
         ({"score": " f "}, {"score": "F"}),
         ({"score": "4.5"}, {"score": 4.5}),
         ({"score": "good"}, {"score": "good"}),
-        ({"choice": " Tie "}, {"choice": "tie"}),
+        ({"choice": " Tie "}, {"choice": " Tie "}),
     ],
 )
 def test_cells_of_a_table_become_fields_and_an_empty_cell_none(cells, value):

@@ -1,22 +1,24 @@
 """Rankings and ratings to pairs."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.core.judging.agreement import krippendorff_alpha
 from pipelines.core.learning import preferences
 from pipelines.core.learning.preferences import Ranking, Rating
 
 
-def ranking(ranks, *, responses=None, gold=None, prompt="p"):
+def ranking(ranks, *, responses=None, gold=None, prompt="p", annotator="ann"):
     return Ranking(
         id="r",
         prompt=prompt,
         responses=tuple(responses or (f"response {number}" for number in range(len(ranks)))),
         ranks=tuple(ranks),
-        annotator="ann",
+        annotator=annotator,
         kind="human",
         gold=gold,
     )
@@ -72,18 +74,34 @@ class TestPairs:
             assert worse is None or better < worse
 
 
-class TestPositions:
-    def test_places_run_from_best_to_worst_and_ties_share(self):
-        assert preferences.positions(ranking([1, 2, 3])) == [0.0, 0.5, 1.0]
-        assert preferences.positions(ranking([1, 1, 3])) == [0.25, 0.25, 1.0]
-        assert preferences.positions(ranking([7, None, None])) == [0.0, 0.75, 0.75]
+class TestLabels:
+    def test_every_two_responses_are_labelled_in_both_orders(self):
+        two = [ranking([1, 2, None], annotator=name) for name in ("ann", "ben")]
+        one, other, failed = two[0].responses
+        found = {item.split("\0", 1)[1]: value for name, item, value in preferences.labels(two) if name == "ann"}
+        assert found[f"{one}\0{other}"] == found[f"{other}\0{failed}"] == found[f"{one}\0{failed}"] == 1
+        assert found[f"{other}\0{one}"] == -1
+        assert len(found) == 6
 
-    @given(st.lists(st.one_of(st.none(), st.integers(1, 4)), min_size=2, max_size=7))
-    def test_the_middle_place_is_one_half(self, ranks):
-        assert sum(preferences.positions(ranking(ranks))) / len(ranks) == pytest.approx(0.5)
+    def test_annotators_who_chose_between_some_of_the_responses_agree_with_those_who_ranked_all(self):
+        whole = [ranking([1, 2, 3, 4], annotator="ann")]
+        texts = whole[0].responses
+        chosen = [
+            replace(whole[0], annotator="ben", responses=(texts[first], texts[second]), ranks=(1, 2))
+            for first, second in combinations(range(4), 2)
+        ]
+        assert krippendorff_alpha(preferences.labels(whole + chosen)) == 1.0
+        assert krippendorff_alpha(preferences.labels(whole + chosen[:1])) == 1.0
 
-    def test_ranks_that_skip_after_a_tie_and_ranks_that_do_not_are_the_same_places(self):
-        assert preferences.positions(ranking([1, 1, 3])) == preferences.positions(ranking([1, 1, 2]))
+    def test_who_ranked_twice_counts_once_and_whom_nobody_met_not_at_all(self):
+        again = [ranking([1, 2], annotator="ann"), ranking([2, 1], annotator="ann"), ranking([1, 2], annotator="ben")]
+        alone = replace(ranking([1, 2], annotator="cleo"), prompt="another")
+        values = {(name, value) for name, _, value in preferences.labels([*again, alone])}
+        assert values == {("ann", 0), ("ben", 1), ("ben", -1)}
+
+    def test_where_everything_is_a_tie_there_is_no_agreement_to_measure(self):
+        tied = [ranking([1, 1, 1], annotator=name) for name in ("ann", "ben")]
+        assert krippendorff_alpha(preferences.labels(tied)) is None
 
 
 class TestRatings:

@@ -46,9 +46,9 @@ def table(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def take(root: Path, *sources: Path, share: float = 0.0, annotator: str | None = None) -> list[exchange.Made]:
+def take(root: Path, *sources: Path, share: float = 0.0, **options: Any) -> list[exchange.Made]:
     section = PARAMS.feedback.model_copy(update={"max_bad_line_share": share})
-    return exchange.take(root, PARAMS.model_copy(update={"feedback": section}), sources, annotator=annotator)
+    return exchange.take(root, PARAMS.model_copy(update={"feedback": section}), sources, **options)
 
 
 def held(root: Path) -> rankings.Feedback:
@@ -65,7 +65,7 @@ def sample(root: Path, num: int = 3, num_responses: int = 4) -> None:
             "gold": [0.5] * num_responses if kind == "simulated" else None,
         }
         for number in range(num)
-        for name, kind in (("annotator-1", "simulated"), ("annotator-2", "simulated"), ("ann", "human"))
+        for name, kind in (("simulated-1", "simulated"), ("simulated-2", "simulated"), ("ann", "human"))
     ]  # fmt: skip
     rows.append({**rows[-1], "prompt": "From elsewhere.", "kind": "simulated"})
     rows.append({**rows[-1], "prompt": "By others' rules.", "kind": "constitution", "task": None})
@@ -135,10 +135,43 @@ class TestImport:
         take(root, written(tmp_path / "c.jsonl", CHOICE, RANKED | {"annotator": "ben"}))
         assert len(held(root).rankings) == 3
 
+    def test_who_labels_the_same_responses_otherwise_must_say_which_label_counts(
+        self, root: Path, tmp_path: Path
+    ) -> None:
+        take(root, written(tmp_path / "a.jsonl", RANKED, RATED))
+        turned = RANKED | {"responses": RANKED["responses"][::-1], "ranks": [None, 2, 1]}
+        for number, changed in enumerate((turned, RATED | {"score": 5})):
+            with pytest.raises(
+                DataError, match=r"'(ann|cleo)' labelled .* otherwise, .*import-\w+\.jsonl:[12]: keep one"
+            ):
+                take(root, written(tmp_path / f"b{number}.jsonl", changed))
+        with pytest.raises(DataError, match=r"otherwise, .*c\.jsonl:1: keep one"):
+            take(root, written(tmp_path / "c.jsonl", CHOICE, CHOICE | {"choice": "a"}))
+
+    def test_a_spreadsheet_that_ends_lines_its_own_way_makes_no_other_prompt(self, root: Path, tmp_path: Path) -> None:
+        take(root, written(tmp_path / "a.jsonl", RANKED | {"prompt": "Sing.\nAloud."}))
+        (again,) = take(root, written(tmp_path / "b.jsonl", RANKED | {"prompt": "Sing.\r\nAloud."}))
+        assert again.left_out == {exchange.KNOWN: 1}
+
+    def test_names_may_be_numbers_and_letters_small(self, root: Path, tmp_path: Path) -> None:
+        said = (CHOICE | {"choice": " B", "annotator": 7}, RANKED | {"ranks": [1, 1, "f"]})
+        take(root, written(tmp_path / "a.jsonl", *said))
+        assert {(one.annotator, one.ranks) for one in held(root).rankings} == {("7", (2, 1)), ("ann", (1, 1, None))}
+
+    def test_labels_of_nobody_ask_for_a_name(self, root: Path, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="name who made the labels by --annotator NAME"):
+            take(root, written(tmp_path / "a.jsonl", RANKED | {"annotator": None}))
+
+    def test_labels_made_by_other_instructions_are_not_said_to_be_made_by_ours(
+        self, root: Path, tmp_path: Path
+    ) -> None:
+        take(root, written(tmp_path / "a.jsonl", RANKED), by_instructions=False)
+        assert [one.instructions for one in held(root).rankings] == [None]
+
     def test_labels_that_name_nobody_are_of_the_annotator_who_is_named(self, root: Path, tmp_path: Path) -> None:
         nobody = {name: value for name, value in RANKED.items() if name != "annotator"}
         source = written(tmp_path / "a.jsonl", nobody, CHOICE)
-        with pytest.raises(DataError, match="annotator is None"):
+        with pytest.raises(DataError, match="annotator is missing"):
             take(root, source)
         take(root, source, annotator="dan")
         take(root, source, annotator="eve")

@@ -181,7 +181,7 @@ def test_effort_shows_what_was_planned_beside_what_was_used(workspace: Path) -> 
 def test_the_reward_model_is_shown_with_its_curve_its_annotators_and_its_rewards(page: str) -> None:
     part = page[page.index('<section id="reward">') : page.index('<section id="alignment">')]
     assert "as right as sure" in part
-    assert "annotator-1" in part
+    assert "simulated-1" in part
     assert ">0.742<" in part
     assert ">-0.40<" in part
     assert "None" not in part
