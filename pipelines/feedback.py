@@ -93,7 +93,7 @@ def main(params: Params, tracker: Tracker) -> FeedbackReport:
     given = _by_constitution(panel, sampled, people.rankings, settings, params.seed) if panel else None
     everyone = ranked + given.rankings if given else ranked
     pairs, left_out = split_pairs(everyone, ready, settings, params.seed)
-    _require_both_sides(pairs)
+    _require_both_sides(pairs, sum(not preferences.pairs(ranking) for ranking in everyone))
     _save(everyone, pairs, people, given)
     summary = ai_feedback.report(given, ranked, seed=params.seed) if given else None
     return _report(ranked, pairs, left_out, sampled, people, summary)
@@ -232,14 +232,15 @@ def split_pairs(ranked: Sequence[Ranking], ready: Pairs, settings: Feedback, see
     return pairs, left_out
 
 
-def _require_both_sides(pairs: Pairs) -> None:
+def _require_both_sides(pairs: Pairs, num_silent: int) -> None:
     for split in ("train", "valid"):
         prompts = len({record["prompt"] for record in pairs[split]})
         if prompts < FEWEST_PROMPTS:
             raise DataError(
                 f"The {split} side of the preferences has pairs about {prompts} prompts, but {FEWEST_PROMPTS} are"
-                " needed: raise feedback.num_prompts or change feedback.held_out_share in params.yaml, or add rankings"
-                f" to {Artifact.FEEDBACK_BY_PEOPLE}."
+                f" needed ({num_silent} rankings hold nothing but ties or failed responses, which give none): raise"
+                " feedback.num_prompts or change feedback.held_out_share in params.yaml, or add rankings to"
+                f" {Artifact.FEEDBACK_BY_PEOPLE}."
             )
 
 

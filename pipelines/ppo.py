@@ -153,7 +153,9 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         seed=params.seed,
     )
     start = held_out.examine(cast.reference, 0)
-    _refuse_dead_reward(start.said.rewards, "The reward model" if not functions else "The mixture of rewards")
+    _refuse_dead_reward(
+        start.said.rewards, settings.reward_model_weight, [entry.function for entry in settings.reward_functions]
+    )
     sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
     inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
     inputs += [Artifact.TOKENS.path] if learner.text else []
@@ -194,14 +196,20 @@ def _text(train: Task, params: Params) -> Packed | None:
     return packed
 
 
-def _refuse_dead_reward(rewards: Sequence[float], giver: str) -> None:
+def _refuse_dead_reward(rewards: Sequence[float], model_weight: float, functions: Sequence[str]) -> None:
     """Raises TrainingError when all rewards are the same but for rounding."""
-    if max(rewards) - min(rewards) <= DEAD_SPREAD * max(1.0, abs(rewards[0])):
-        raise TrainingError(
-            f"{giver} gives {rewards[0]:.4g} to all {len(rewards)} responses of the instruction model: what"
-            " tells nothing apart teaches nothing. Look at reports/reward_modeling.json, correct the preferences or the"
-            " section reward_modeling of params.yaml, and run again."
-        )
+    is_dead = max(rewards) - min(rewards) <= DEAD_SPREAD * max(1.0, abs(rewards[0]))
+    if not is_dead:  # not of NaN either, which the first iteration tells of
+        return
+    givers = [f"the reward model, weight {model_weight:g}"] if model_weight else []
+    remedies = ["look at reports/reward_modeling.json and correct the preferences"] if model_weight else []
+    if functions:
+        givers.append(f"ppo.reward_functions ({', '.join(functions)})")
+        remedies.append("correct the functions or their weights in params.yaml")
+    raise TrainingError(
+        f"All {len(rewards)} responses of the instruction model are given {rewards[0]:.4g} by {' and '.join(givers)}:"
+        f" what tells nothing apart teaches nothing. Do one of these: {'; '.join(remedies)}."
+    )
 
 
 def _learn(

@@ -49,8 +49,10 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """
     import yaml
 
+    from pipelines.adapters import yaml_text
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml_text.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing: run in the folder that holds params.yaml") from None
     except UnicodeDecodeError as error:

@@ -20,7 +20,7 @@ from flows import process
 from flows.reporting import rendering
 from flows.stages import figures, ledger
 from flows.workspaces import profiles
-from pipelines.adapters import files, git, tracking
+from pipelines.adapters import files, git, tracking, yaml_text
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import ArtifactError, MoteurError
 
@@ -166,7 +166,7 @@ def scratch(
     for path in places.values():
         if not (root / path).exists():
             raise ArtifactError(f"{path} is missing. Run `moteur run` (or `dvc repro`) to make it.")
-    base = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    base = yaml_text.load((root / "params.yaml").read_text(encoding="utf-8"))
     values = profiles.merge(base, overrides, f"the method {method}")
     matter = values if stage is None else {name: values[name] for name in _sections(root, stage)}
     key = {

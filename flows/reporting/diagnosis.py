@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import process
+from pipelines import stage
 from pipelines.adapters import files
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import diagnosis, fault_rules
@@ -51,6 +52,7 @@ def probe(root: Path) -> None:
     Raises:
         ArtifactError: when the process fails.
     """
+    stage.load_params(root / "params.yaml")
     before = fingerprint(root)
     with tempfile.TemporaryDirectory(prefix="moteur-probes-") as scratch:
         found = Path(scratch) / "probes.json"
@@ -78,8 +80,9 @@ def gather(root: Path) -> Evidence:
     import yaml
 
     reports = {path.stem: value for path in sorted(root.glob("reports/*.json")) if (value := _read(path))}
-    if refused := _read(root / State.REFUSED / "reward_modeling.json"):
-        reports["reward_modeling"] = refused  # the gate let nothing follow, and DVC took the report away
+    refused = {} if "reward_modeling" in reports else _read(root / State.REFUSED / "reward_modeling.json")
+    if refused:  # the gate let nothing follow, and DVC took the report away
+        reports["reward_modeling"] = refused
         reports.pop("ppo", None)
     kept = _read(_kept(root))
     fresh = kept.get("made_from") == fingerprint(root)
@@ -89,7 +92,7 @@ def gather(root: Path) -> Evidence:
     return Evidence(
         reports=reports,
         curve=[] if refused else _curve(root / Artifact.PPO_CURVE),
-        probes=kept["probes"] if fresh else {},
+        probes=kept.get("probes", {}) if fresh else {},
         reward_model_weight=weight,
     )
 
@@ -103,13 +106,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _curve(path: Path) -> list[dict[str, float]]:
-    if not path.exists():
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                {name: float(row[name]) for name in CURVE_COLUMNS if row.get(name) not in (None, "", "None")}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, csv.Error):  # as with a torn report: nothing is known
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {name: float(row[name]) for name in CURVE_COLUMNS if row.get(name) not in (None, "", "None")}
-            for row in csv.DictReader(file)
-        ]
 
 
 def state_of(verdict: Verdict) -> str:

@@ -26,7 +26,7 @@ from flows.retraining.records import UNFINISHED, Order, Record, Skipped, Status
 from flows.supervision import services, supervisor
 from flows.workspaces import clones, profiles
 from pipelines import params as schema
-from pipelines.adapters import git, tracking
+from pipelines.adapters import git, tracking, yaml_text
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError, ParamsError, ResourceError
@@ -320,9 +320,7 @@ def _accept_requests(checkout: Path, say: Callable[[str], None]) -> None:
 
 
 def _merged(workspace: Path, checkout: Path, profile: str | None) -> dict[str, Any]:
-    import yaml
-
-    values: dict[str, Any] = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+    values: dict[str, Any] = yaml_text.load((workspace / "params.yaml").read_text(encoding="utf-8"))
     if profile is None:
         return values
     committed = workspace / profile
@@ -340,7 +338,7 @@ def _write(path: Path, values: dict[str, Any]) -> None:
             f"A retraining makes a release, but {params.ends_with_base}, with which the lifecycle ends with the base"
             " model: set pretraining.objective to causal and model.architecture to llama in params.yaml or the profile."
         )
-    if yaml.safe_load(path.read_text(encoding="utf-8")) != values:
+    if yaml_text.load(path.read_text(encoding="utf-8")) != values:
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
         path.write_text(
             f"# Made by `moteur retrain`: params.yaml, the profile, accepted data.\n{text}", encoding="utf-8"

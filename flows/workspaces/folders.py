@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from flows.workspaces import profiles
-from pipelines.adapters import files, git, lineage
+from pipelines.adapters import files, git, lineage, yaml_text
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import ParamsError, ResourceError
 
@@ -59,7 +59,7 @@ def make(start: Path, folder: Path | None, profile: Path | None, assignments: li
 
     load_params(checkout / "params.yaml")
     over = profiles.read(profile, profiles.variables(assignments))
-    base = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    base = yaml_text.load((checkout / "params.yaml").read_text(encoding="utf-8"))
     return prepare(checkout, folder or default(checkout, profile), profiles.merge(base, over, f"profile {profile}"))
 
 

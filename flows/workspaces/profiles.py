@@ -36,8 +36,10 @@ def read(path: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """
     import yaml
 
+    from pipelines.adapters import yaml_text
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml_text.load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise ParamsError(f"profile {path} is not a file{_alternatives(path)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

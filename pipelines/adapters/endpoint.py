@@ -24,6 +24,8 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each further try; a server that says Retry-After is waited for longer, up to `LONGEST_WAIT`."""
 LONGEST_WAIT = 60.0
 TRANSIENT = {408, 409, 425, 429, 500, 502, 503, 504}
+REFUSED = {400, 413, 422}
+"""Of a server that answers others: this conversation is too long for it, or its filter takes offence."""
 LARGEST = 1 << 20
 """Bytes of one response; what is longer is no answer to us."""
 
@@ -53,6 +55,8 @@ class Client:
         self._token = _token(settings)
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
         self._failure: BaseException | None = None
+        self._serves = False
+        """It has answered: what it refuses from then on, it refuses for what it says."""
 
     def answers(
         self,
@@ -62,7 +66,7 @@ class Client:
         seed: int,
         advance: Callable[[int], None] = lambda _count: None,
     ) -> list[str | None]:
-        """The next turn of each conversation, in the order given; None where it is empty or was cut off.
+        """The next turn of each conversation, in the order given; None where it is empty, cut off or refused.
 
         Raises:
             DataError: the server refuses, or does not answer after all tries.
@@ -94,6 +98,7 @@ class Client:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
             if kept is None or isinstance(kept, str):
+                self._serves |= kept is not None
                 return kept
         try:
             answer = self._asked(client, body)
@@ -137,13 +142,17 @@ class Client:
             raise ParamsError(f"{KEY}.base_url is no address: {error}; correct it in params.yaml") from None
         if answer.status_code in TRANSIENT:
             raise _Again(f"HTTP {answer.status_code}", _retry_after(answer.headers.get("Retry-After", "")))
+        if self._serves and answer.status_code in REFUSED:
+            return None
         if answer.status_code != httpx.codes.OK:
-            said = self._covered(" ".join(content.decode(errors="replace").split()))[:300]
+            told = self._covered(" ".join(content.decode(errors="replace").split()))[:300]
             raise DataError(
-                f"{self._where()} refuses with HTTP {answer.status_code}: {said}\nCorrect {KEY} (base_url, model, the"
+                f"{self._where()} refuses with HTTP {answer.status_code}: {told}\nCorrect {KEY} (base_url, model, the"
                 " token in the variable that token_environment names) in params.yaml."
             )
-        return self._said(content)
+        said = self._said(content)
+        self._serves = True
+        return said
 
     def _content(self, answer: Any) -> bytes:
         """The body, within the limits of time and size as a whole: a server may send a byte now and then for ever."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import endpoint, files, models
+from pipelines.adapters import endpoint, files, models, yaml_text
 from pipelines.adapters.tracking import Tracker
 from pipelines.core.judging.ai_feedback import Given
 from pipelines.core.learning import comparisons, constitution, decoding, letters, revisions, rewards
@@ -44,7 +44,7 @@ def load(path: Path) -> Principles:
     import yaml
 
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml_text.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: write it, or get it back by `git checkout -- {path.name}`") from None
     except UnicodeDecodeError as error:
@@ -190,6 +190,11 @@ class Panel:
         ids = rewards.conversation_ids(tokenizer, [prompt for prompt, _ in texts], [text for _, text in texts])
         fits = [row for row, sequence in enumerate(ids) if len(sequence) <= model.config.max_position_embeddings]
         scores = rewards.score_ids(model, [ids[row] for row in fits], batch_size=BATCH_SIZE)
+        if not all(map(math.isfinite, scores)):
+            raise DataError(
+                f"{folder}, the judge, gives rewards that are no numbers: name another folder in"
+                " feedback.constitution.reward_model in params.yaml"
+            )
         reward = {texts[row]: score for row, score in zip(fits, scores, strict=True)}
         return [
             None if None in pair else _logistic(pair[0] - pair[1])  # type: ignore[operator]

@@ -46,7 +46,7 @@ def _imported(name: str, module: str, attribute: str) -> Callable[[list[str], li
     with _importable(folder.parent):
         try:
             imported = importlib.import_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ParamsError(
                 f"{name} cannot be imported ({type(error).__name__}: {error}): correct the name in params.yaml, or the"
                 " module."

@@ -257,8 +257,8 @@ class Ppo(Section):
     """And by which share the mean length of its responses may differ from the instruction model's; None: by any."""
     checkpoint_every: Positive
     """Iterations between checkpoints."""
-    evaluation_prompts: Positive
-    """Held-out prompts on which reward, gold score, KL and length are measured."""
+    evaluation_prompts: Annotated[int, Field(ge=2)]
+    """Held-out prompts on which reward, gold score, KL and length are measured; with one there is no interval."""
 
     @model_validator(mode="after")
     def _can_be_steered(self) -> Self:

@@ -183,6 +183,15 @@ class TestPatience:
         assert waits == []
         assert len(model.asked) == 1
 
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    def test_what_a_server_refuses_that_answers_others_is_no_answer_and_kept_as_such(self, client, model, status):
+        model.planned = [(200, None), (status, {"error": {"message": "content filter"}})]
+        one, _ = client(concurrent=1)
+        assert ask(one, "hi", "ho", "hu") == ["HI", None, "HU"]
+        again, _ = client()
+        assert ask(again, "hi", "ho", "hu") == ["HI", None, "HU"]
+        assert len(model.asked) == 3
+
     def test_the_refusal_is_told_though_other_requests_wait_for_a_busy_server(self, client, model):
         model.planned = [(503, {})] * 3 + [(401, {"error": "no"})] + [(503, {})] * 3
         one, _ = client(concurrent=4)

@@ -133,6 +133,12 @@ class TestRewardModel:
         first, second = rewards.score(model, tokenizer, ["Go on."] * 2, TEXTS[:2])
         assert chance == pytest.approx(torch.sigmoid(torch.tensor(first - second)).item(), abs=1e-6)
 
+    def test_whose_rewards_are_no_numbers_is_refused_by_name(self, panel, folders, monkeypatch):
+        judge = panel(judge="reward_model", reward_model=str(folders / "reward"))
+        monkeypatch.setattr(rewards, "score_ids", lambda _model, ids, **_: [float("nan")] * len(ids))
+        with pytest.raises(DataError, match=r"gives rewards that are no numbers.*feedback\.constitution\.reward_model"):
+            judge.give(CASES, [])
+
     def test_that_is_none_is_refused_before_anything_is_judged(self, panel, folders, tmp_path):
         with pytest.raises(DataError, match=r"feedback\.constitution\.reward_model is 'nowhere'"):
             panel(judge="reward_model", reward_model="nowhere")

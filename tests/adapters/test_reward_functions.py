@@ -43,12 +43,14 @@ def test_a_function_of_the_checkout_is_imported_with_what_it_needs(checkout):
     [
         ("reward_functions.mein:brief", "cannot be imported (ModuleNotFoundError"),
         ("reward_functions.wrong:f", "cannot be imported (SyntaxError"),
+        ("reward_functions.leaves:f", "cannot be imported (SystemExit"),
         ("reward_functions.mine:brie", "mine.py has no function brie"),
         ("reward_functions.mine:NUMBER", "mine.py has no function NUMBER"),
     ],
 )
 def test_what_is_no_function_is_an_error_with_the_key(checkout, name, words):
     (checkout / "wrong.py").write_text("def f(:\n")
+    (checkout / "leaves.py").write_text("import sys\nsys.exit(3)\n")
     with pytest.raises(ParamsError) as caught:
         load("reward_functions.mine:brief", name)
     assert f"ppo.reward_functions[1].function, {name}," in str(caught.value)

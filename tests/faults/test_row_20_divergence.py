@@ -100,8 +100,11 @@ def aligned(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("score", "words"),
     [
-        (lambda count: [0.25] * count, "The reward model gives 0.25 to all 12 responses"),
-        (lambda count: [1e4 + 1e-4 * number for number in range(count)], r"gives 1e\+04 to all 12 responses"),
+        (
+            lambda count: [0.25] * count,
+            "All 12 responses of the instruction model are given 0.25 by the reward model, weight 1",
+        ),
+        (lambda count: [1e4 + 1e-4 * number for number in range(count)], r"All 12 responses .* are given 1e\+04 by"),
         (lambda count: [float("nan")] * count, r"PPO diverged at iteration 1 .* lower ppo\.learning_rate"),
     ],
 )

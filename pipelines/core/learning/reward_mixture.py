@@ -36,7 +36,7 @@ class RewardFunction:
         """
         try:
             values = list(self.call(list(prompts), list(responses)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TrainingError(
                 f"{self.name} failed with {type(error).__name__}: {error}. Correct it, or take it out of params.yaml."
             ) from error
@@ -45,9 +45,16 @@ class RewardFunction:
                 f"{self.name} returned {len(values)} rewards for {len(responses)} responses: correct it."
             )
         for value, response in zip(values, responses, strict=True):
-            if not isinstance(value, Real) or not math.isfinite(value):
+            if not isinstance(value, Real) or not _is_finite(value):
                 raise TrainingError(f"{self.name} returned {value!r} for {response[:80]!r}: make it a finite number.")
         return np.array(values, dtype=np.float64)
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 class Parts(NamedTuple):
@@ -78,5 +85,9 @@ class RewardMixture:
         model_B = np.array(self.model(prompts, responses), dtype=np.float64)
         functions_B = np.zeros(len(responses))
         for function in self.functions:
-            functions_B += function.weight * function.rewards(prompts, responses)
+            with np.errstate(over="ignore"):
+                weighted_B = function.weight * function.rewards(prompts, responses)
+            if not np.isfinite(weighted_B).all():
+                raise TrainingError(f"{function.name} times its weight, {function.weight}, is no number: lower either.")
+            functions_B += weighted_B
         return Parts(model_B, functions_B, self.model_weight * model_B + functions_B)

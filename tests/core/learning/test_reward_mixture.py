@@ -1,5 +1,7 @@
 """The reward model and functions of the user's, weighted and added."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,8 @@ def test_numbers_of_any_kind_will_do(values):
         (lambda _prompts, _responses: None, "failed with TypeError"),
         (lambda _prompts, _responses: 1 / 0, "failed with ZeroDivisionError: division by zero"),
         (lambda _prompts: [], "failed with TypeError"),
+        (lambda _prompts, _responses: [1.0, 10**400, 1.0], "for 'bb': make it a finite number"),
+        (lambda _prompts, _responses: sys.exit(3), "failed with SystemExit: 3"),
     ],
 )
 def test_what_is_no_reward_is_an_error_with_the_key(call, words):
@@ -67,3 +71,9 @@ def test_what_is_no_reward_is_an_error_with_the_key(call, words):
         function(call).rewards(PROMPTS, RESPONSES)
     assert str(caught.value).startswith("ppo.reward_functions[0].function, reward_functions.mine:f,")
     assert words in str(caught.value)
+
+
+def test_a_reward_that_its_weight_makes_infinite_is_an_error_with_the_key():
+    mixture = RewardMixture(model=lengths, functions=[function(lambda *_: [1e308] * 3, weight=1000.0)])
+    with pytest.raises(TrainingError, match=r"ppo\.reward_functions.* times its weight, 1000\.0, is no number"):
+        mixture(PROMPTS, RESPONSES)

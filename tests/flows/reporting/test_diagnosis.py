@@ -8,6 +8,7 @@ import pytest
 from flows.reporting import diagnosis
 from pipelines.adapters import files
 from pipelines.artifacts import Artifact, State
+from pipelines.errors import ParamsError
 from tests.core.judging.test_diagnosis import CURVE, PROBES, REPORTS
 
 
@@ -41,6 +42,26 @@ def test_a_reward_model_that_the_gate_refused_is_judged_by_the_figures_it_was_re
     files.write_json(workspace / State.REFUSED / "reward_modeling.json", bad)
     states = {verdict.stage: verdict.state for verdict in diagnosis.judge(workspace)}
     assert (states["reward model"], states["ppo"]) == ("at fault", "unknown")
+
+
+def test_a_reward_model_that_was_refused_before_the_one_that_lies_there_is_not_judged(workspace: Path) -> None:
+    bad = REPORTS["reward_modeling"] | {"held_out_accuracy_low": 0.44, "held_out_accuracy_high": 0.49}
+    files.write_json(workspace / State.REFUSED / "reward_modeling.json", bad)
+    assert {verdict.state for verdict in diagnosis.judge(workspace)} == {"sound"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"kl,clip_share\n0.1,0.\x00\n", b"kl\n\xff\n", b"kl\n0.1\ntorn", b"kl_coefficient\n0.1\n"]
+)
+def test_a_curve_that_is_torn_or_foreign_tells_nothing(workspace: Path, content: bytes) -> None:
+    (workspace / Artifact.PPO_CURVE).write_bytes(content)
+    assert {verdict.state for verdict in diagnosis.judge(workspace)} <= {"sound", "unknown"}
+
+
+def test_params_that_cannot_be_read_are_told_before_anything_is_probed(workspace: Path) -> None:
+    (workspace / "params.yaml").write_text("ppo: [", encoding="utf-8")
+    with pytest.raises(ParamsError, match="is not YAML"):
+        diagnosis.probe(workspace)
 
 
 def test_a_torn_report_makes_its_stage_unknown(workspace: Path) -> None:

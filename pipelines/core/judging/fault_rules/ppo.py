@@ -10,11 +10,10 @@ HALF, LENGTH_DRIFT = 0.5, 0.3
 
 def penalty_is_on(seen: Evidence) -> Finding | None:
     """Nothing else keeps the policy where the learned reward was fitted (Gao et al. 2022, arXiv:2210.10760)."""
-    weights = column(seen, "kl_coefficient")
-    if not weights or seen.reward_model_weight is None:
+    weights, kl = column(seen, "kl_coefficient"), column(seen, "kl")
+    if not (weights and kl) or seen.reward_model_weight is None:
         return None
     off = max(weights) == 0 and seen.reward_model_weight > 0
-    kl = column(seen, "kl")
     return Finding(
         level="at fault" if off else "sound",
         words=f"The weight of the KL penalty was {weights[-1]:.3g} in the last rollout, at {kl[-1]:.2f} nats (at fault"
