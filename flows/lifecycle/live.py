@@ -1,7 +1,6 @@
 """What `moteur status` says of what is live: services, champion, retrainings, what comes next, open alerts."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
+from flows import process
 from flows.retraining import records
 from flows.stages import figures
 from flows.supervision import services, supervisor, up
-from pipelines.adapters import alerts
+from pipelines.adapters import alerts, registry
 from pipelines.adapters.orchestrator import NAMES, Server
 from pipelines.artifacts import State
 from pipelines.errors import ResourceError
@@ -37,19 +37,15 @@ def show(root: Path, console: Console) -> None:
 
 def _champion(root: Path) -> Iterator[str]:
     """The version that is live; the registry brings MLflow, so it is asked in a process that may take its time."""
-    code = (
-        "import sys, pathlib; from pipelines.adapters.registry import open_registry\n"
-        "one = open_registry(root=pathlib.Path(sys.argv[1])).alias('champion')\n"
-        "print(f'{one.number} {one.manifest_sha256[:12]}' if one else '')"
-    )
-    if not (root / State.MLFLOW_DATABASE).exists() and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if not registry.is_made(root):
         return
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code, str(root)], cwd=root, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        number, _, digest = done.stdout.strip().partition(" ")
-        yield f"Champion: version {number} (manifest {digest}...)" if number else "Champion: none yet."
+    command = [sys.executable, "-m", "pipelines.adapters.registry", "champion"]
+    done = process.capture(command, os.environ, folder=root)
+    if done.returncode:
+        yield "Champion: unknown (the registry did not answer)."
+        return
+    number, _, digest = done.stdout.strip().partition(" ")
+    yield f"Champion: version {number} (manifest {digest[:12]}...)" if number else "Champion: none yet."
 
 
 def _retrainings(root: Path) -> Iterator[str]:

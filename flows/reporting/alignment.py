@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.reporting import charts
+from flows.reporting import charts, shapes
 from flows.reporting.charts import Series
 from pipelines.core.judging.overoptimization import Law
 
@@ -34,6 +34,9 @@ def part(ppo: Mapping[str, Any], curve: Mapping[str, Sequence[tuple[float, float
     Args:
         ppo: The report of the stage.
         curve: Column -> (iteration, value), of the stage's curve.
+
+    Raises:
+        OtherVersion: when the report names a chosen policy that its axis does not have.
     """
     drawn = [each for each in (_axis(ppo), _iterations(curve)) if each]
     if not drawn:
@@ -58,23 +61,33 @@ def _iterations(curve: Mapping[str, Sequence[tuple[float, float]]]) -> Drawn | N
 
 def _axis(ppo: Mapping[str, Any]) -> Drawn | None:
     """Gains of each reward over the root of the divergence, with the law fitted to each; the chosen policy marked."""
-    axis, spreads = ppo.get("axis") or [], ppo.get("spreads") or {}
+    axis, spreads = ppo.get("axis", []), ppo.get("spreads", {})
     if len(axis) < 2:
         return None
     lines: list[Series] = []
     for key, name, colour in REWARDS:
         if axis[0].get(key) is None or not spreads.get(key):
             continue
-        gains = [(math.sqrt(point["kl"]), (point[key] - axis[0][key]) / spreads[key]) for point in axis]
+        gains = [(_root(point["kl"]), (point[key] - axis[0][key]) / spreads[key]) for point in axis]
         lines.append(Series(name=name, points=sorted(gains), colour=colour, marks=True))
-        if law := (ppo.get("laws") or {}).get(key):
+        if law := ppo.get("laws", {}).get(key):
             fitted = _fitted(Law(**law), max(root for root, _ in gains), spreads[key])
             lines.append(Series(name=name, points=fitted, colour=colour, dashed=True))
-    chosen = next(point for point in axis if point["updates"] == ppo["chosen_updates"])
+    chosen = next((point for point in axis if point["updates"] == ppo.get("chosen_updates")), None)
+    if chosen is None:
+        raise shapes.OtherVersion(
+            "reports/ppo.json is of another version (chosen_updates names no policy of its axis)."
+            " `moteur run --from ppo` writes it again."
+        )
     chart = charts.line_chart(
-        lines, "root of the KL divergence, nats", "gain, deviations", mark=(math.sqrt(chosen["kl"]), "chosen")
+        lines, "root of the KL divergence, nats", "gain, deviations", mark=(_root(chosen["kl"]), "chosen")
     )
     return "On held-out prompts", chart, _told(ppo, chosen)
+
+
+def _root(kl: float) -> float:
+    """An estimate of a small divergence may lie a little below 0."""
+    return math.sqrt(max(kl, 0.0))
 
 
 def _fitted(law: Law, furthest: float, spread: float) -> list[tuple[float, float]]:

@@ -1,14 +1,14 @@
 """`moteur report`: reports/lifecycle.html, one page that needs no other file and no network."""
 
 import csv
-import json
+import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from flows.reporting import alignment, charts, diagnosis, rendering, reward_model
+from flows.reporting import alignment, charts, diagnosis, rendering, reward_model, shapes
 from flows.reporting.charts import Series
 from flows.stages import figures, graph, ledger
 from pipelines.adapters import lineage
@@ -20,6 +20,7 @@ MAX_SAMPLES = 24
 MODELS = ("base", "sft", "policy")
 
 Reports = Mapping[str, Mapping[str, Any]]
+T = TypeVar("T")
 
 
 def write() -> Path:
@@ -36,45 +37,54 @@ def content() -> dict[str, Any]:
     reports = {name: report for name, report in ledger.reports().items() if name in pipeline.names}
     efforts = {name: entry for name, entry in ledger.last_finished().items() if name in pipeline.names}
     version = lineage.code_version()
-    evaluation = reports.get("evaluation", {})
+    parts = _Parts(pipeline.names)
     return {
         "style": rendering.style("lifecycle.css"),
         "title": params.deployment.name,
         "ending": graph.ending(params),
         "commit": version["commit"][:12] + (" with changes" if version["dirty"] else ""),
         "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "headlines": headlines(reports, efforts),
+        "headlines": headlines(parts, efforts),
         "changed": [name for name in pipeline.names if name in pipeline.stale],
         "graph": _drawn(lambda: charts.graph_chart(pipeline, lambda name: _lines(name, reports, efforts))),
-        "data": _part(lambda: checked(reports["data_validation"])),
-        "curves": curves({out for node in pipeline.nodes for out in node.outs}),
-        "tasks": _part(lambda: task_scores(evaluation)),
-        "win_rates": _part(lambda: win_rates(evaluation)) or [],
-        "shots": _rows(evaluation.get("shots")),
-        "decodings": _rows(evaluation.get("decodings")),
-        "reward": _part(lambda: reward_model.part(reports["reward_modeling"])),
-        "ppo": _part(lambda: alignment.part(reports.get("ppo", {}), read_curve(Artifact.PPO_CURVE.path)))
-        if built
-        else None,
-        "diagnosis": _part(diagnosis.part) if built else None,
-        "compression": _part(lambda: compression(reports["compression"])),
-        "samples": _part(samples) if built else None,
+        "data": parts.of("What was checked", "data_validation", checked),
+        "curves": curves({out for node in pipeline.nodes for out in node.outs}, parts),
+        "tasks": parts.of("Task scores", "evaluation", task_scores),
+        "win_rates": parts.of("Win rates", "evaluation", win_rates) or [],
+        "shots": parts.of("Examples in the prompt", "evaluation", lambda found: found.get("shots")),
+        "decodings": parts.of("Ways of decoding", "evaluation", lambda found: found.get("decodings")),
+        "reward": parts.of("Reward model", "reward_modeling", reward_model.part),
+        "ppo": parts.made("Reward and KL", lambda: aligned(parts)) if built else None,
+        "diagnosis": diagnosis.part() if built else None,
+        "compression": parts.of("Compression", "compression", compression),
+        "samples": parts.made("Samples side by side", samples) if built else None,
         "effort": effort(pipeline, efforts),
+        "undrawn": parts.undrawn,
     }
 
 
-def _part(make: Callable[[], Any]) -> Any:
-    """A part of the page; None when the report it is made from is missing, or another version's."""
-    try:
-        return make()
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+class _Parts:
+    """The parts of the page, and why some could not be drawn."""
 
+    def __init__(self, stages: Container[str]) -> None:
+        self._stages = stages
+        self.undrawn: dict[str, list[str]] = {}
+        """Why -> the titles of the parts."""
 
-def _rows(value: Any) -> list[dict[str, Any]]:
-    """A table: rows with the same columns."""
-    rows = value if isinstance(value, list) else []
-    return [row for row in rows if isinstance(row, dict)]
+    def of(self, title: str, stage: str, draw: Callable[[Mapping[str, Any]], T]) -> T | None:
+        """A part from the report of one stage; None when there is no report, or one of another version."""
+        report = self.made(title, lambda: shapes.report(stage)) if stage in self._stages else None
+        return self.made(title, lambda: draw(report)) if report is not None else None
+
+    def made(self, title: str, make: Callable[[], T]) -> T | None:
+        """A part of the page; None, with the reason kept, when what it is read from is of another version."""
+        try:
+            return make()
+        except shapes.OtherVersion as error:
+            titles = self.undrawn.setdefault(str(error), [])
+            if title not in titles:
+                titles.append(title)
+            return None
 
 
 def checked(report: Mapping[str, Any]) -> str:
@@ -106,17 +116,19 @@ Headline = tuple[str, str, str]
 """Label, figure, small print."""
 
 
-def headlines(reports: Reports, efforts: Mapping[str, ledger.Entry]) -> list[Headline]:
-    """The figures at the top; those whose report is missing are left out."""
-    makers: list[Callable[[], Headline]] = [
-        lambda: _effort_headline(efforts),
-        lambda: _base_headline(reports["pretraining"]),
-        lambda: _answers_headline(reports["finetuning"]),
-        lambda: _reward_headline(reports["reward_modeling"]),
-        lambda: _alignment_headline(reports["ppo"]),
-        lambda: _release_headline(reports["compression"]),
+def headlines(parts: _Parts, efforts: Mapping[str, ledger.Entry]) -> list[Headline]:
+    """The figures at the top; those whose report or figure is missing are left out."""
+    makers: Mapping[str, Callable[[Mapping[str, Any]], Headline | None]] = {
+        "pretraining": _base_headline,
+        "finetuning": _answers_headline,
+        "reward_modeling": _reward_headline,
+        "ppo": _alignment_headline,
+        "compression": _release_headline,
+    }
+    found = [_effort_headline(efforts)] if efforts else []
+    return found + [
+        headline for stage, make in makers.items() if (headline := parts.of(f"Figures of {stage}", stage, make))
     ]
-    return [headline for make in makers if (headline := _part(make))]
 
 
 def _effort_headline(efforts: Mapping[str, ledger.Entry]) -> Headline:
@@ -127,14 +139,17 @@ def _effort_headline(efforts: Mapping[str, ledger.Entry]) -> Headline:
 
 def _base_headline(base: Mapping[str, Any]) -> Headline:
     size = figures.short(base["num_parameters"])
-    if base["val_bits_per_byte"] is None:
-        return "Base model", size, f"parameters, {figures.share(base['val_accuracy'])} of hidden tokens restored"
-    return "Base model", size, f"parameters, {base['val_bits_per_byte']:.3f} bits per byte"
+    if base["val_bits_per_byte"] is not None:
+        return "Base model", size, f"parameters, {base['val_bits_per_byte']:.3f} bits per byte"
+    restored = f", {figures.share(base['val_accuracy'])} of hidden tokens restored" if "val_accuracy" in base else ""
+    return "Base model", size, f"parameters{restored}"
 
 
-def _answers_headline(sft: Mapping[str, Any]) -> Headline:
-    guessed = f"{sft['exact_match_story_removed']:.3f} with the text removed"
-    return "Exact match", figures.three(sft["exact_match"]), guessed
+def _answers_headline(sft: Mapping[str, Any]) -> Headline | None:
+    exact, guessed = sft["exact_match"], sft["exact_match_story_removed"]
+    if exact is None:
+        return None
+    return "Exact match", figures.three(exact), "" if guessed is None else f"{guessed:.3f} with the text removed"
 
 
 def _reward_headline(reward: Mapping[str, Any]) -> Headline:
@@ -153,19 +168,39 @@ def _alignment_headline(policy: Mapping[str, Any]) -> Headline:
     return "PPO, reward", f"{policy['reward_after'] - policy['reward_before']:+.3f}", kl
 
 
+def aligned(parts: _Parts) -> dict[str, Any] | None:
+    """The part about PPO, from its report where there is one and its curve, which is there while it runs."""
+    report = parts.of("Reward and KL", "ppo", lambda report: report)
+    return alignment.part(report or {}, read_curve(Artifact.PPO_CURVE.path))
+
+
 def read_curve(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Column -> (first column, value) where there is a value; empty when there is no such file."""
+    """Column -> (first column, value) where there is a finite value; empty when there is no such file.
+
+    Raises:
+        OtherVersion: when it is torn.
+    """
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        return {}
-    across, *columns = rows[0]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+            table = [[_number(text) for text in row] for row in rows]
+    except (ValueError, csv.Error):
+        raise shapes.OtherVersion(f"{path} is torn. The stage that wrote it writes it again.") from None
     return {
-        column: [(float(row[across]), float(row[column])) for row in rows if row[column] not in ("", None, "None")]
-        for column in columns
+        column: [
+            (row[0], row[place])
+            for row in table
+            if place < len(row) and math.isfinite(row[0]) and math.isfinite(row[place])
+        ]
+        for place, column in enumerate(header)
+        if place
     }
+
+
+def _number(text: str) -> float:
+    return math.nan if text in ("", "None") else float(text)
 
 
 def smooth(points: Sequence[tuple[float, float]], most: int = MAX_POINTS) -> list[tuple[float, float]]:
@@ -192,13 +227,13 @@ CURVES: tuple[tuple[str, Artifact, tuple[tuple[str, str], ...], str, str], ...] 
 )
 
 
-def curves(outs: Container[str]) -> list[tuple[str, Any]]:
+def curves(outs: Container[str], parts: _Parts) -> list[tuple[str, Any]]:
     """(title, chart) for each curve among `outs` that is there; (title, None) for one that is not."""
     found: dict[str, Any] = {}
     for title, artifact, columns, x_label, y_label in CURVES:
         if artifact not in outs:
             continue
-        curve = read_curve(artifact.path)
+        curve = parts.made(title, lambda: read_curve(artifact.path)) or {}  # noqa: B023
         lines = [
             Series(name=name, points=smooth(curve[column]), colour=number, marks=len(curve[column]) < 40)
             for number, (column, name) in enumerate(columns, 1)
@@ -232,20 +267,16 @@ def win_rates(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any
 def compression(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The candidates, the chosen one marked."""
     return [
-        {**row, "is_chosen": row["name"] == report.get("chosen"), "size": figures.size(row["bytes"])}
-        for row in report.get("candidates", [])
+        {**row, "is_chosen": row["name"] == report["chosen"], "size": figures.size(row["bytes"])}
+        for row in report["candidates"]
     ]
 
 
 def samples() -> list[dict[str, Any]]:
     """Some rows of reports/samples.jsonl, the tasks taking turns."""
-    path = Artifact.SAMPLES.path
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     by_task: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_task.setdefault(str(row.get("task", "")), []).append(row)
+    for row in shapes.samples(Artifact.SAMPLES.path):
+        by_task.setdefault(row["task"], []).append(row)
     turns = zip_longest(*by_task.values())
     return [row for turn in turns for row in turn if row is not None][:MAX_SAMPLES]
 
@@ -256,12 +287,12 @@ def effort(pipeline: graph.Graph, efforts: Mapping[str, ledger.Entry]) -> list[d
 
     rows: list[dict[str, Any]] = []
     planned = ledger.planned(efforts.values())
-    size = ledger.reports().get("pretraining", {}).get("num_parameters")
+    base = _Parts(pipeline.names).of("", "pretraining", lambda report: report["num_parameters"])
     for node in pipeline.nodes:
         entry = efforts.get(node.name)
         rows.append({"stage": node.name, "entry": entry, "planned": _planned_texts(planned.get(node.name))})
-        if entry and entry["flops"] and size:
-            rows[-1]["ratio"] = f"{entry['tokens'] / size:.2g}"
+        if entry and entry["flops"] and base:
+            rows[-1]["ratio"] = f"{entry['tokens'] / base:.2g}"
         if entry:
             rows[-1] |= _effort_texts(
                 entry["seconds"], entry["flops"], entry["tokens"], entry["peak_memory_mib"], budgets

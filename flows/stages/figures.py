@@ -1,9 +1,13 @@
 """The two or three figures of each stage that a reader wants first, and how they are written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Write = Callable[[Any], str]
+
+
+class OtherKind(Exception):  # noqa: N818  what is wrong, in two words
+    """A figure of a report of another version: no number, or without the parts that are written."""
 
 
 def count(value: Any) -> str:
@@ -31,12 +35,13 @@ def change(value: Any) -> str:
 
 def won(value: Any) -> str:
     """The share of comparisons that were won."""
-    return three(value["win_rate"])
+    return three(_number(_member(value, "win_rate")))
 
 
 def agreeing(value: Any) -> str:
     """How often a judge prefers what others prefer, by who they are."""
-    return ", ".join(f"{three(found['accuracy'])} ({kind})" for kind, found in value["agreement"].items()) or "nobody"
+    shares = {kind: _number(_member(found, "accuracy")) for kind, found in _members(_member(value, "agreement"))}
+    return ", ".join(f"{three(share)} ({kind})" for kind, share in shares.items()) or "nobody"
 
 
 def two(value: Any) -> str:
@@ -64,11 +69,34 @@ def duration(seconds: float) -> str:
 
 def total(value: Any) -> str:
     """The sum of the values of a mapping."""
-    return count(sum(value.values()))
+    return count(sum(_number(each) for _, each in _members(value)))
 
 
 def _plain(value: Any) -> str:
     return str(value)
+
+
+COMPOUND: tuple[Write, ...] = (won, agreeing, total, _plain)
+"""They write values that are no numbers."""
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OtherKind(f"{value!r} is no number")
+    return value
+
+
+def _members(value: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        raise OtherKind(f"{value!r} has no parts")
+    return value.items()
+
+
+def _member(value: Any, name: str) -> Any:
+    found = dict(_members(value))
+    if name not in found:
+        raise OtherKind(f"{name} is missing")
+    return found[name]
 
 
 FIGURES: dict[str, tuple[tuple[str, str, Write], ...]] = {
@@ -117,12 +145,15 @@ FIGURES: dict[str, tuple[tuple[str, str, Write], ...]] = {
 
 
 def of(stage: str, report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The main figures of a stage as (label, text)."""
+    """The main figures of a stage as (label, text); those that are absent, null or of another version are left out."""
     found = []
     for field, label, write in FIGURES.get(stage, ()):
+        value = report.get(field)
+        if value is None:
+            continue
         try:
-            found.append((label, write(report[field])))
-        except (KeyError, TypeError, ValueError, AttributeError):  # not there, null, or of another version
+            found.append((label, write(value if write in COMPOUND else _number(value))))
+        except OtherKind:
             continue
     return found
 

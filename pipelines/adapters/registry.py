@@ -9,11 +9,15 @@ compare-and-set, so only `flows.champions.succession` moves them, behind a lock.
 
 What is fetched is what the manifest names, file by file, and the manifest is what the version's tag says it is: neither
 a listing by the server nor a path in it is trusted.
+
+`python -m pipelines.adapters.registry champion` prints the champion's number and the sha256 of its manifest,
+nothing where there is no champion.
 """
 
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines.adapters import files, models, release, tracking, weights
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import credentials, redact
-from pipelines.errors import ArtifactError, ResourceError
+from pipelines.errors import ArtifactError, MoteurError, ResourceError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -445,3 +449,22 @@ def is_plain(name: str) -> bool:
 def _version(found: "ModelVersion") -> Version:
     tags = dict(found.tags)
     return Version(number=int(found.version), manifest_sha256=tags.get(MANIFEST_TAG, ""), tags=tags)
+
+
+def main(arguments: list[str]) -> int:
+    """Run `champion` for the workspace that is the current folder; return the exit code."""
+    if arguments != ["champion"]:
+        print("usage: registry champion", file=sys.stderr)  # noqa: T201  a command
+        return 2
+    try:
+        version = open_registry(root=Path.cwd()).alias("champion")
+    except MoteurError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    if version:
+        print(version.number, version.manifest_sha256)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import typing
 
 import pytest
 
+from flows.reporting import shapes
 from flows.stages import figures
 from pipelines import params
 from tests.contracts import source
@@ -80,3 +81,31 @@ def test_what_a_floor_of_the_gate_may_name_is_a_number_in_a_report() -> None:
     named = [figure.split(".") for figure in typing.get_args(params.Figure)]
     assert {stage for stage, _ in named} <= {*STAGES, "exam"}
     assert not [f"{stage}.{field}" for stage, field in named if stage != "exam" and fields(stage)[field] not in numbers]
+
+
+@pytest.mark.parametrize("stage", sorted(shapes.SHAPES))
+def test_what_the_page_reads_is_in_the_report_and_of_that_kind(stage: str) -> None:
+    found = getattr(importlib.import_module(f"pipelines.{stage}"), report_class(stage))
+    written: dict[str, object] = {}
+    for kind in (found, *found.__subclasses__()):
+        written |= typing.get_type_hints(kind)
+    assert not list(unlike(shapes.SHAPES[stage], written))
+
+
+def unlike(shape: typing.Any, written: dict[str, object]) -> typing.Iterator[str]:
+    """The fields that a shape reads and a report does not write, those of its parts too."""
+    for name, read in typing.get_type_hints(shape).items():
+        if name not in written:
+            yield name
+            continue
+        parts = {part.__name__: part for part in classes(written[name])}
+        for inner in classes(read):
+            if inner.__name__ in parts:
+                yield from (f"{name}.{field}" for field in unlike(inner, typing.get_type_hints(parts[inner.__name__])))
+
+
+def classes(hint: object) -> list[typing.Any]:
+    """The dataclasses and typed dictionaries inside a type."""
+    if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or hasattr(hint, "__total__")):
+        return [hint]
+    return [found for item in typing.get_args(hint) for found in classes(item)]

@@ -87,6 +87,51 @@ def test_a_torn_or_foreign_report_does_not_stop_the_page(workspace: Path, monkey
             assert "</html>" in report.write().read_text(encoding="utf-8")
 
 
+def test_the_page_says_which_part_could_not_be_drawn_and_why(workspace: Path) -> None:
+    examples.fill(workspace)
+    (workspace / "reports/compression.json").write_text('{"chosen": 3}')
+    (workspace / "reports/reward_modeling.json").write_text("{")
+    (workspace / "reports/curves/finetuning.csv").write_text("step,loss\n1,0.5\n2,0.")
+    (workspace / "reports/curves/pretraining.csv").write_text("step,loss\n1,0.5\n2,x")
+    (workspace / "reports/samples.jsonl").write_text('{"task": "mood", "prompt": "Why?"}\n{"task": ')
+    text = report.write().read_text(encoding="utf-8")
+    assert (
+        "Could not be drawn: Figures of compression, Compression. reports/compression.json is of another version"
+        " (candidates: field required). `moteur run --from compression` writes it again."
+    ) in text
+    assert "Reward model. reports/reward_modeling.json is not JSON. `moteur run --from reward_modeling`" in text
+    assert "Pretraining, loss, Pretraining, held out. reports/curves/pretraining.csv is torn." in text
+    assert "Samples side by side. reports/samples.jsonl:2 is not JSON." in text
+    assert "Fine-tuning, loss</h3><svg" in text.replace("\n", "")
+
+
+def test_a_whole_page_says_of_no_part_that_it_could_not_be_drawn(page: str) -> None:
+    assert "Could not be drawn" not in page
+
+
+def test_a_mistake_in_a_part_is_not_taken_for_an_old_report(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(found: object) -> str:
+        raise KeyError("chosne")
+
+    examples.fill(workspace)
+    monkeypatch.setattr(report, "compression", mistaken)
+    with pytest.raises(KeyError, match="chosne"):
+        report.write()
+
+
+def test_a_divergence_that_was_estimated_below_zero_is_drawn(workspace: Path) -> None:
+    examples.fill(workspace)
+    axis = [{**point, "kl": -0.01} if not point["updates"] else point for point in examples.REPORTS["ppo"]["axis"]]
+    (workspace / "reports/ppo.json").write_text(json.dumps(examples.REPORTS["ppo"] | {"axis": axis}))
+    assert "On held-out prompts" in report.write().read_text(encoding="utf-8")
+
+
+def test_a_chosen_policy_that_is_not_on_the_axis_is_told(workspace: Path) -> None:
+    examples.fill(workspace)
+    (workspace / "reports/ppo.json").write_text(json.dumps(examples.REPORTS["ppo"] | {"chosen_updates": 7}))
+    assert "chosen_updates names no policy of its axis" in report.write().read_text(encoding="utf-8")
+
+
 BASE_STAGES = ["ingestion", "data_validation", "tokenization", "pretraining"]
 
 
