@@ -99,10 +99,8 @@ class RegistrySource:
 
     def fetch(self, candidate: Candidate, folder: Path) -> Path:
         """A copy out of the registry, verified there and here."""
-        from serving import loading
-
         fetched = Path(self._registry().fetch(int(candidate.version), folder / "bundle"))
-        loading.verify(fetched, candidate.manifest_sha256)
+        release.require_sound(fetched, candidate.manifest_sha256)
         return fetched
 
     def _registry(self) -> Any:

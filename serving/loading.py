@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.adapters import device, files, models, release
+from pipelines.adapters import device, files, release
 from pipelines.core.text import chat
 from pipelines.errors import ArtifactError, MoteurError
 from serving.engine import Deliver, Engine, Generation, Piece, end_tokens
@@ -29,7 +29,7 @@ def private_copy(bundle: Path, target: Path, manifest_sha256: str) -> Path:
     """Copy a bundle to where nobody else writes and re-hash the copy, so that what was checked is what is loaded.
 
     Raises:
-        ArtifactError: when the copy is not the bundle with this manifest, or holds what can run code.
+        ArtifactError: when the copy is not the bundle with this manifest, or not sound (`release.require_sound`).
     """
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -39,29 +39,11 @@ def private_copy(bundle: Path, target: Path, manifest_sha256: str) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         raise ArtifactError(f"{bundle} cannot be copied ({error}): make the release again.") from None
     try:
-        verify(target, manifest_sha256)
-        models.refuse_unsafe(target)
+        release.require_sound(target, manifest_sha256)
     except MoteurError:
         shutil.rmtree(target, ignore_errors=True)
         raise
     return target
-
-
-def verify(bundle: Path, manifest_sha256: str) -> None:
-    """Re-hash a bundle.
-
-    Raises:
-        ArtifactError: when its manifest is another one, or a file is not as the manifest says.
-    """
-    manifest = bundle / release.MANIFEST
-    found = files.sha256(manifest) if manifest.is_file() else "missing"
-    if found != manifest_sha256:
-        raise ArtifactError(
-            f"{manifest} has the sha256 {found}, but {manifest_sha256} was accepted: the bundle was changed afterwards;"
-            " make the release again, or promote the new one"
-        )
-    if differences := release.verify(bundle):
-        raise ArtifactError(f"{bundle} is not what was released: {'; '.join(differences)}. Make the release again.")
 
 
 def load(bundle: Path, *, precision: Literal["auto", "float32", "bfloat16"]) -> Loaded:

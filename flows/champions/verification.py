@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flows.champions import history, succession
 from pipelines.adapters import cache, files, release
-from pipelines.adapters.registry import ALIASES, Registry, is_made, listed, open_registry
+from pipelines.adapters.registry import ALIASES, Registry, is_made, open_registry
 from pipelines.artifacts import Artifact
 from pipelines.errors import ArtifactError
 
@@ -139,7 +139,7 @@ def _copies(found: Registry, root: Path, number: int, digest: str, scratch: Path
         manifest = objects.get(release.MANIFEST)
         if manifest and manifest.is_file() and files.sha256(manifest) == digest:
             shutil.rmtree(scratch, ignore_errors=True)
-            for name in [*listed(manifest), release.MANIFEST]:
+            for name in [*release.listed(manifest), release.MANIFEST]:
                 with suppress(OSError, KeyError):
                     (scratch / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(objects[name], scratch / name)

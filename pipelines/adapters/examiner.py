@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import files, release, sandbox
+from pipelines.adapters import release, sandbox
 from pipelines.adapters.exams import Paper
 from pipelines.core.judging import scores
 from pipelines.core.judging.gates import Marks, Service
@@ -73,11 +73,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         ArtifactError: when the release is not sound.
     """
     folder = Path(request["folder"])
-    digest = files.sha256(folder / release.MANIFEST)
-    sandbox.enter(folder)
-    from pipelines.adapters import device, weights
+    digest = sandbox.enter(folder)
+    from pipelines.adapters import device
 
-    weights.check_folder(folder)
     began = time.perf_counter()
     model, tokenizer = release.load(folder)
     loaded = time.perf_counter() - began

@@ -22,10 +22,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.adapters import files, models, release, tracking, weights
+from pipelines.adapters import files, release, tracking
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import credentials, redact
 from pipelines.errors import ArtifactError, MoteurError, ResourceError
@@ -116,7 +116,7 @@ class Registry:
         Raises:
             ArtifactError: when the release differs from its manifest, or could run code, or cannot be read back.
         """
-        digest = check(bundle)
+        digest = release.require_sound(bundle)
         known = {MANIFEST_TAG: digest, EXAM_TAG: files.sha256(exam) if exam else ""}
         with _reaching(self.uri):
             for version in self.versions():
@@ -271,7 +271,7 @@ class Registry:
             ArtifactError: when `copy` is damaged itself or another release, or the version stays damaged.
         """
         found = self._model_version(version)
-        if check(copy) != found.tags.get(MANIFEST_TAG, ""):
+        if release.require_sound(copy) != found.tags.get(MANIFEST_TAG, ""):
             raise ArtifactError(f"{copy} is another release than version {version}: `moteur promote` registers it.")
         try:
             with _reaching(self.uri):
@@ -309,16 +309,13 @@ class Registry:
                     f"{what} in the registry is not the release that was gated: its manifest has sha256"
                     f" {files.sha256(manifest)[:12]}..., not {digest[:12]}.... {MEND}"
                 )
-            names = listed(manifest)
+            names = release.listed(manifest)
             for number, name in enumerate(names):
                 file = self._download(run, f"{FOLDER}/{name}", Path(scratch) / str(number), what)
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 file.replace(folder / name)
             manifest.replace(folder / release.MANIFEST)
-        if differences := release.verify(folder):
-            raise ArtifactError(f"{what} in the registry is damaged: {'; '.join(differences)}. {MEND}")
-        models.refuse_unsafe(folder)
-        weights.check_folder(folder)
+        release.require_sound(folder, digest, what=f"{what} in the registry", remedy=MEND)
 
     def _download(self, run: str, path: str, folder: Path, what: str, remedy: str = "") -> Path:
         from mlflow.exceptions import MlflowException
@@ -403,47 +400,6 @@ RESEAT = (
     "Register the same release again with `moteur promote`, then `moteur rollback --to VERSION` with its new number"
     " makes it champion in place of this copy."
 )
-
-
-def check(bundle: Path) -> str:
-    """The sha256 of the manifest of a release that is whole and cannot run code.
-
-    Raises:
-        ArtifactError: when it is not.
-    """
-    models.refuse_unsafe(bundle)
-    listed(bundle / release.MANIFEST)
-    if differences := release.verify(bundle):
-        raise ArtifactError(
-            f"{bundle} is not what its manifest says: {'; '.join(differences)}. Run `moteur run --from deployment`."
-        )
-    weights.check_folder(bundle)
-    return files.sha256(bundle / release.MANIFEST)
-
-
-def listed(manifest: Path) -> list[str]:
-    """The names in a manifest, each a plain path below the folder.
-
-    Raises:
-        ArtifactError: for one that could lead elsewhere, or a manifest that is none.
-    """
-    entries = files.read_json(manifest)
-    names = entries.get("files") if isinstance(entries, dict) else None
-    if not isinstance(names, dict) or not names:
-        raise ArtifactError(f"{manifest} lists no files: it is not the manifest of a release.")
-    for name in names:
-        if not is_plain(name):
-            raise ArtifactError(f"{manifest} names {name!r}, which is no plain path inside a release: refused.")
-    return list(names)
-
-
-PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-
-
-def is_plain(name: str) -> bool:
-    """True for a relative path of plain names: no `..`, no hidden or absolute one, nothing that a URL would read."""
-    parts = name.split("/")
-    return len(name) <= 255 and all(PART.fullmatch(part) for part in parts) and str(PurePosixPath(name)) == name
 
 
 def _version(found: "ModelVersion") -> Version:

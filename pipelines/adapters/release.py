@@ -5,11 +5,12 @@ release; `... export FOLDER TARGET` writes it as a plain bfloat16 folder for loa
 """
 
 import copy
+import re
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import files, models
+from pipelines.adapters import files, models, weights
 from pipelines.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 METHOD = "compressed-tensors"
 FORMAT = "int-quantized"
+AGAIN = "`moteur run --from deployment` makes the release again."
+PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 def quantisation_config(*, embeddings: bool, ignored: list[str]) -> dict[str, Any]:
@@ -164,6 +167,65 @@ def write_manifest(folder: Path, **facts: Any) -> None:
 def _files(folder: Path) -> dict[str, Path]:
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
     return {name: found[name] for name in sorted(found) if name != MANIFEST}
+
+
+def require_sound(
+    folder: Path, manifest_sha256: str | None = None, *, what: str | None = None, remedy: str = AGAIN
+) -> str:
+    """Hold a release to everything that must be true before it is registered, loaded or asked; nothing is loaded here.
+
+    What costs little comes first: the manifest, its names, what could run code; then every file is hashed, and the
+    headers of the weights are held against their files.
+
+    Args:
+        folder: The release.
+        manifest_sha256: Of the manifest that was accepted; None: any.
+        what: How the release is called where it is damaged; the folder without it.
+        remedy: What to do where it is damaged, a sentence.
+
+    Returns:
+        The sha256 of the manifest, which names the release.
+
+    Raises:
+        ArtifactError: when the manifest is missing, not ours or not the accepted one, or names a path that could lead
+            elsewhere; when a file differs from it, is missing or is not in it; when a file could run code; when weights
+            are missing, or no sound safetensors file.
+    """
+    manifest = folder / MANIFEST
+    found = files.sha256(manifest) if manifest.is_file() else "missing"
+    if manifest_sha256 is not None and found != manifest_sha256:
+        raise ArtifactError(
+            f"{manifest} has the sha256 {found}, but {manifest_sha256} was accepted: the bundle was changed afterwards;"
+            " make the release again, or promote the new one."
+        )
+    models.refuse_unsafe(folder)
+    listed(manifest)
+    if differences := verify(folder):
+        raise ArtifactError(f"{what or folder} is damaged: {'; '.join(differences)}. {remedy}")
+    weights.check_folder(folder)
+    return found
+
+
+def listed(manifest: Path) -> list[str]:
+    """The names in a manifest, each a plain path below the folder.
+
+    Raises:
+        ArtifactError: for one that could lead elsewhere, or a manifest that is none.
+    """
+    entries = files.read_json(manifest)
+    names = entries.get("files") if isinstance(entries, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ArtifactError(f"{manifest} lists no files: it is not the manifest of a release.")
+    for name in names:
+        if not is_plain(name):
+            raise ArtifactError(f"{manifest} names {name!r}, which is no plain path inside a release: refused.")
+    return list(names)
+
+
+def is_plain(name: str) -> bool:
+    """True for a relative path of plain names: no `..`, no hidden or absolute one, nothing that a URL would read."""
+    parts = name.split("/")
+    return len(name) <= 255 and all(PART.fullmatch(part) for part in parts) and str(PurePosixPath(name)) == name
 
 
 def verify(folder: Path) -> list[str]:

@@ -164,7 +164,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """What the child does: verify, load, ask.
 
     Raises:
-        ArtifactError: when the release differs from its manifest, is unsafe or cannot be loaded.
+        ArtifactError: when the release is not sound or cannot be loaded.
     """
     folder = Path(request["folder"])
     enter(folder)
@@ -181,20 +181,19 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def enter(folder: Path) -> None:
-    """Hash the release and refuse unsafe files, import the libraries, then forbid network and other programs.
+def enter(folder: Path) -> str:
+    """Check the release, import the libraries, then forbid network and other programs; return its manifest's sha256.
 
     Raises:
-        ArtifactError: when the release differs from its manifest or is unsafe.
+        ArtifactError: when the release is not sound (`release.require_sound`).
     """
-    from pipelines.adapters import models, release
+    from pipelines.adapters import release
 
-    if differences := release.verify(folder):
-        raise ArtifactError("; ".join(differences))
-    models.refuse_unsafe(folder)
+    digest = release.require_sound(folder)
     importlib.import_module("pipelines.core.learning.decoding")
     importlib.import_module("transformers")
     _forbid()
+    return digest
 
 
 def _forbid() -> None:
