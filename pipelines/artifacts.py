@@ -66,6 +66,7 @@ class State(StrEnum):
     REFUSED = ".moteur/refused"
     REQUESTS = ".moteur/requests"
     SERVING = ".moteur/serving"
+    SERVING_STATUS = ".moteur/serving/status.json"
     TOKEN = ".moteur/token"  # noqa: S105  where it is, not what it is
     DRIFT = ".moteur/drift"
     ALERTS = ".moteur/alerts"

@@ -131,7 +131,7 @@ def _listen(
         prepare,
         poll_seconds=settings.poll_seconds,
         scratch=scratch,
-        status=State.SERVING.path / "status.json",
+        status=State.SERVING_STATUS.path,
         report=report,
     )
     api = Api(

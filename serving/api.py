@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from pipelines.adapters.requests import RequestLog, now
+from pipelines.adapters.requests import Ended, RequestLog, now
 from pipelines.core.text import chat
 from pipelines.params import ServingLimits
 from serving import loading, wire
@@ -410,7 +410,7 @@ class Api:
 
     def _write(self, call: _Call, finish: str | None, status: int) -> None:
         asked, answer = call.job.asked, call.answer
-        record = {
+        record: Ended = {
             "id": answer.id,
             "time": now().isoformat(timespec="milliseconds"),
             "route": call.route,

@@ -10,12 +10,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from pipelines.adapters import files, release
+from pipelines.adapters import files, release, serving_status
 from pipelines.adapters.requests import now
+from pipelines.adapters.serving_status import Refused, Serving, Status
 from pipelines.errors import ArtifactError, MoteurError
 
 log = logging.getLogger("moteur.serving")
@@ -252,10 +253,16 @@ class Champion(Generic[ServedT]):
                 self._report(refusal)
 
     def _write_status(self) -> None:
-        serving = None if self.candidate is None else asdict(self.candidate)
-        refused = [asdict(refusal) for refusal in self.refusals.values()]
+        served = self.candidate
+        status = Status(
+            serving=Serving(version=served.version, manifest_sha256=served.manifest_sha256) if served else None,
+            refused=[
+                Refused(version=one.version, manifest_sha256=one.manifest_sha256, reason=one.reason, time=one.time)
+                for one in self.refusals.values()
+            ],
+        )
         with contextlib.suppress(OSError, MoteurError):  # a full disk must not end the service
-            files.write_json(self._status, {"serving": serving, "refused": refused})
+            serving_status.write(self._status, status)
 
 
 def _key(candidate: Candidate) -> str:

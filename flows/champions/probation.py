@@ -8,17 +8,16 @@ drift from retraining for `schedule.cooldown_minutes`: it was not the requests t
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from flows.champions import history, promotion
 from pipelines import params as schema
-from pipelines.adapters import files, requests
+from pipelines.adapters import requests, serving_status
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.orchestrator import ROLLBACK, Server, url
+from pipelines.adapters.requests import Logged
 from pipelines.artifacts import State
 from pipelines.core.judging.conduct import TESTS, Answered, Limits, complaint
 from pipelines.errors import ArtifactError, MoteurError
@@ -79,11 +78,7 @@ def on_probation(entries: list[history.Entry], lasts: timedelta, now: datetime) 
 
 def refused(root: Path, reign: Reign) -> str:
     """Why the server on this machine does not swap it in; empty when it does, or there is none."""
-    try:
-        status = files.read_json(root / State.SERVING / "status.json")
-    except ArtifactError:
-        return ""
-    for refusal in status.get("refused", []):
+    for refusal in serving_status.read(root)["refused"]:
         if refusal["version"] == str(reign.version) and datetime.fromisoformat(refusal["time"]) >= _second(reign.since):
             return f"the server refused it: {refusal['reason']}"
     return ""
@@ -119,7 +114,7 @@ def worse(root: Path, reign: Reign, settings: schema.Probation) -> str:
     return complaint(now, before if len(before) >= settings.requests else [], limits)
 
 
-def _answered(record: Mapping[str, Any]) -> Answered:
+def _answered(record: Logged) -> Answered:
     said = record["response_descriptors"]
     return Answered(
         failed=record["status"] >= 500,

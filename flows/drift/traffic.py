@@ -1,14 +1,15 @@
 """Requests as documents, and what was said of their windows before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from pipelines.adapters import files, reader, requests
+from pipelines.adapters.requests import Logged
 from pipelines.core.drift.policy import Outcome
 from pipelines.core.drift.sample import Sample
 from pipelines.errors import ArtifactError
@@ -16,7 +17,8 @@ from pipelines.errors import ArtifactError
 LARGEST = 1e30
 """Numbers beyond are damage, not measurements."""
 
-MEASURES = ("seconds", "first_token_seconds", "prompt_tokens", "completion_tokens", "nats_per_token")
+Measure = Literal["seconds", "first_token_seconds", "prompt_tokens", "completion_tokens", "nats_per_token"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 """Figures of the log itself that are compared between weeks of traffic; a release has no reference for them."""
 
 
@@ -44,7 +46,7 @@ def read(folder: Path) -> list[Request]:
     return list(found.values())
 
 
-def _request(record: Mapping[str, Any]) -> Request:
+def _request(record: Logged) -> Request:
     columns = _numbers(record["prompt_descriptors"], "")
     columns |= _numbers(record.get("response_descriptors"), "response ")
     columns |= _numbers({name: record.get(name) for name in MEASURES}, "")

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.adapters import files, requests
+from pipelines.adapters.requests import Logged
 from pipelines.artifacts import State
 from pipelines.core.text.records import Record, UnfitError, conform
 from pipelines.core.text.secrets import redact
@@ -108,14 +109,14 @@ def _looked(note: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def _counted(rows: Iterable[tuple[str, Record]], counts: Counter[str]) -> Iterator[Record]:
+def _counted(rows: Iterable[tuple[str, Logged]], counts: Counter[str]) -> Iterator[Logged]:
     for segment, row in rows:
         counts[segment] += 1
         yield row
 
 
 def _records(
-    rows: Iterable[Record], kind: Kind, left_out: Counter[str], *, answers: bool, since: datetime | None
+    rows: Iterable[Logged], kind: Kind, left_out: Counter[str], *, answers: bool, since: datetime | None
 ) -> Iterator[Record]:
     """Requests as records of `kind`; those that are none are counted."""
     for row in rows:
@@ -127,7 +128,7 @@ def _records(
             left_out[error.reason] += 1
 
 
-def _record(row: Record, kind: Kind, *, answers: bool) -> Record:
+def _record(row: Logged, kind: Kind, *, answers: bool) -> Record:
     prompt = row.get("prompt")
     if not isinstance(prompt, str):
         raise UnfitError(NO_TEXT, "prompt")
@@ -145,7 +146,7 @@ def _record(row: Record, kind: Kind, *, answers: bool) -> Record:
     return {**record, "request": row.get("id")}
 
 
-def _answer(row: Record) -> str:
+def _answer(row: Logged) -> str:
     """The answer, when there is one, to its end."""
     response = row.get("response")
     if not isinstance(response, str):

@@ -1,9 +1,6 @@
 """The request log: one JSON object a line, in append-only segments that outlive the process that wrote them.
 
-Contract: `{id, time, route, status, version, manifest_sha256, stream, prompt_tokens, completion_tokens, finish[],
-seconds, first_token_seconds, nats_per_token, temperature, prompt_descriptors{}, response_descriptors{}}`, and `prompt`
-and `response` where logging of text is switched on, personal data redacted. `time` is UTC, ISO 8601; seconds are
-durations; descriptors as in `core.text.descriptors`, of the response all choices together.
+Contract: `Logged`. Text is kept where its logging is switched on, personal data redacted.
 
 A line is handed to the system in one write before the client gets the end of its answer, so a killed process loses no
 answered request. A segment belongs to one process and is never opened again; a torn last line is skipped by readers.
@@ -19,15 +16,58 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
 from pipelines.adapters import files
 from pipelines.core.text import descriptors, personal_data
 from pipelines.core.text.words import split_words
 from pipelines.errors import MoteurError
 
-TEXT = ("prompt", "response")
+Text = Literal["prompt", "response"]
+TEXT: tuple[Text, ...] = ("prompt", "response")
 """What is deleted when its time is over."""
+
+
+class Ended(TypedDict):
+    """What the server knows of a request that has ended."""
+
+    id: str
+    time: str
+    """When it ended: UTC, ISO 8601."""
+    route: str
+    status: int
+    """Of HTTP; 499 when the client left."""
+    version: str
+    """Of the release that answered."""
+    manifest_sha256: str
+    stream: bool
+    prompt_tokens: int
+    completion_tokens: int
+    finish: list[str]
+    """Why each choice ended, or why none did."""
+    seconds: float
+    """From the request to its end."""
+    first_token_seconds: float | None
+    nats_per_token: float | None
+    """Mean negative log-likelihood of what was answered."""
+    temperature: float
+
+
+class Described(Ended):
+    """A line of the log without text."""
+
+    prompt_descriptors: dict[str, float]
+    """As in `core.text.descriptors`."""
+    response_descriptors: dict[str, float]
+    """Of all choices together."""
+
+
+class Logged(Described, total=False):
+    """A line of the log: with text where its logging is switched on and its time is not over."""
+
+    prompt: str
+    response: str
+
 
 _NAME = re.compile(r"requests-(\d{8}T\d{6})-(\d+)-(\d+)\.jsonl")
 _SYNC_SECONDS = 1.0
@@ -71,15 +111,19 @@ class RequestLog:
         self._looked_at: dict[Path, tuple[int, datetime.datetime | None]] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def write(self, record: dict[str, Any], *, prompt: str, response: str) -> None:
-        """Append a record; `id` and `time` among it, descriptors and text are added here.
+    def write(self, record: Ended, *, prompt: str, response: str) -> None:
+        """Append a record; descriptors and text are added here.
 
         Raises:
             OSError: when the disk does not take it.
         """
-        whole = {**record, "prompt_descriptors": describe(prompt), "response_descriptors": describe(response)}
+        whole: Described = {
+            **record,
+            "prompt_descriptors": describe(prompt),
+            "response_descriptors": describe(response),
+        }
         if self._text:
-            whole |= {"prompt": redacted(prompt), "response": redacted(response)}
+            whole = Logged(**whole, prompt=redacted(prompt), response=redacted(response))
         line = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode(errors="replace") + b"\n"
         with self._lock:
             self._append(line)
@@ -164,7 +208,7 @@ def segments(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, key=lambda one: (one[0][0], int(one[0][1]), int(one[0][2])))]
 
 
-def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[dict[str, Any]]:
+def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[Logged]:
     """All records from `since` on, segment by segment; lines that a crash has torn, or without time, are left out."""
     for path in segments(folder):
         for record in _records(path):
@@ -172,7 +216,7 @@ def read(folder: Path, *, since: datetime.datetime | None = None) -> Iterator[di
                 yield record
 
 
-def beyond(folder: Path, known: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
+def beyond(folder: Path, known: Mapping[str, int]) -> Iterator[tuple[str, Logged]]:
     """(name of its segment, record) of all but the first `known[name]` records of each segment.
 
     What `read` leaves out does not count, so that the counts hold while lines are appended and old text is deleted.
@@ -182,17 +226,17 @@ def beyond(folder: Path, known: Mapping[str, int]) -> Iterator[tuple[str, dict[s
             yield path.name, record
 
 
-def latest(folder: Path) -> Iterator[dict[str, Any]]:
+def latest(folder: Path) -> Iterator[Logged]:
     """All records, the newest first; what is not asked for is not read."""
     for path in reversed(segments(folder)):
         yield from reversed(list(_records(path)))
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def _records(path: Path) -> Iterator[Logged]:
     return (record for record in _lines(path) if record is not None)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
+def _lines(path: Path) -> Iterator[Logged | None]:
     """The record of each line; None for one that is torn, or whose time is not ISO 8601 with a zone."""
     try:
         with path.open("rb") as lines:
@@ -202,15 +246,15 @@ def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
         return
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def _record(line: bytes) -> Logged | None:
     try:
-        record = json.loads(line)
-        return record if isinstance(record, dict) and _time(record).tzinfo is not None else None
+        record: Any = json.loads(line)
+        return cast("Logged", record) if isinstance(record, dict) and _time(record).tzinfo is not None else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _time(record: dict[str, Any]) -> datetime.datetime:
+def _time(record: Any) -> datetime.datetime:
     return datetime.datetime.fromisoformat(record["time"])
 
 
@@ -223,7 +267,7 @@ def _oldest_text(path: Path) -> datetime.datetime | None:
     return min(ages, default=None)
 
 
-def _has_text(record: dict[str, Any]) -> bool:
+def _has_text(record: Logged) -> bool:
     return not record.keys().isdisjoint(TEXT)
 
 
@@ -233,12 +277,12 @@ def _is_before(oldest: datetime.datetime | None, before: datetime.datetime) -> b
 
 def _strip(path: Path, before: datetime.datetime) -> int:
     count = 0
-    kept = []
-    for record in _records(path):
+    kept = list(_records(path))
+    for record in kept:
         if _time(record) < before and _has_text(record):
             count += 1
-            record = {name: value for name, value in record.items() if name not in TEXT}  # noqa: PLW2901
-        kept.append(record)
+            for name in TEXT:
+                record.pop(name, None)
     files.write_jsonl(path, kept)
     path.chmod(0o600)
     return count

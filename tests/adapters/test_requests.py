@@ -204,3 +204,17 @@ def test_kill_9_loses_no_record_that_was_written(tmp_path: Path) -> None:
     kept = [entry["id"] for entry in requests.read(tmp_path)]
     assert kept[: told[-1] + 1 if told else 57] == [f"r{number}" for number in range((told[-1] + 1) if told else 57)]
     assert len(requests.segments(tmp_path)) > 3
+
+
+def test_a_written_line_holds_the_fields_of_the_contract_and_no_others(tmp_path):
+    ended = {
+        "id": "r1", "time": requests.now().isoformat(), "route": "completions", "status": 200, "version": "1",
+        "manifest_sha256": "a" * 64, "stream": False, "prompt_tokens": 3, "completion_tokens": 4, "finish": ["stop"],
+        "seconds": 0.5, "first_token_seconds": 0.1, "nats_per_token": 1.5, "temperature": 0.0,
+    }  # fmt: skip
+    assert set(ended) == set(requests.Ended.__annotations__)
+    log = requests.RequestLog(tmp_path, text=True, segment_bytes=1e6, segment_seconds=60)
+    log.write(ended, prompt="Where is the boat?", response="Here.")
+    log.close()
+    (found,) = requests.read(tmp_path)
+    assert set(found) == set(ended) | set(requests.Logged.__annotations__)
