@@ -4,7 +4,14 @@ from enum import StrEnum
 from pathlib import Path
 
 
-class Artifact(StrEnum):
+class _Place(StrEnum):
+    @property
+    def path(self) -> Path:
+        """The path relative to the working directory, which is the workspace."""
+        return Path(self.value)
+
+
+class Artifact(_Place):
     """A file or folder that a stage reads or writes, relative to the workspace; DVC tracks it."""
 
     FEEDBACK_BY_PEOPLE = "data/feedback"
@@ -43,16 +50,26 @@ class Artifact(StrEnum):
     PPO_AXIS = "reports/curves/ppo_axis.csv"
     SAMPLES = "reports/samples.jsonl"
 
-    @property
-    def path(self) -> Path:
-        """The path relative to the working directory, which is the workspace."""
-        return Path(self.value)
+
+class Display(_Place):
+    """What a command writes for people beside the reports of the stages; no stage reads it, DVC does not track it."""
+
+    LIFECYCLE = "reports/lifecycle.html"
+    DRIFT = "reports/drift.html"
+    DRIFT_REPORT = "reports/drift.json"
+    COMPARISONS = "reports/comparison"
 
 
-class State(StrEnum):
+class State(_Place):
     """What a workspace remembers beside its tracked artifacts; never an output, never committed."""
 
     ROOT = ".moteur"
+    ORIGIN = ".moteur/origin.json"  # in a copy of a checkout: the version of the code it was copied from
+    WORKSPACES = ".moteur/workspaces"
+    QUARANTINE = ".moteur/quarantine.jsonl"
+    REJECTS = ".moteur/rejects.jsonl"
+    EVALUATE = ".moteur/evaluate"
+    PREFECT = ".moteur/prefect"
     CHECKPOINTS = ".moteur/checkpoints"
     TRACKING = ".moteur/tracking"
     EFFORT = ".moteur/effort.jsonl"
@@ -61,6 +78,7 @@ class State(StrEnum):
     MLFLOW_DATABASE = ".moteur/mlflow.db"
     MLFLOW_ARTIFACTS = ".moteur/mlartifacts"
     PROMOTION = ".moteur/promotion"
+    CHAMPION = ".moteur/champion"
     DATA_DOCS = ".moteur/data_docs"
     LOGS = ".moteur/logs"
     REFUSED = ".moteur/refused"
@@ -78,8 +96,3 @@ class State(StrEnum):
     COMPARISONS = ".moteur/comparisons"
     MEASURED = ".moteur/measured.json"
     DIAGNOSIS = ".moteur/diagnosis"
-
-    @property
-    def path(self) -> Path:
-        """The path relative to the working directory, which is the workspace."""
-        return Path(self.value)

@@ -47,7 +47,7 @@ def main(params: Params, tracker: Tracker) -> DataValidationReport:
     settings = params.data_validation
     contract = expectations.compile_contract(settings.expectations)
     ledger = Ledger()
-    rejects = State.ROOT.path / REJECTS
+    rejects = State.REJECTS.path
     columns: dict[str, Columns] = {kind: Screen.columns(kind) for kind in KINDS}
     with files.replacing(Artifact.VALIDATED.path) as fresh, Tables(columns) as tables:
         fresh.mkdir()

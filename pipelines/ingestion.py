@@ -99,7 +99,7 @@ def _keeping_quarantine(path: Path) -> Iterator[Path]:
     """Like `files.replacing` for a folder; when the stage fails, the quarantine stays for looking at."""
     with files.replacing(path) as fresh:
         fresh.mkdir()
-        kept = State.ROOT.path / QUARANTINE
+        kept = State.QUARANTINE.path
         kept.unlink(missing_ok=True)
         try:
             yield fresh

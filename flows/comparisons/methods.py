@@ -21,10 +21,10 @@ from flows.reporting import rendering
 from flows.stages import figures, ledger
 from flows.workspaces import profiles
 from pipelines.adapters import files, git, tracking, yaml_text
-from pipelines.artifacts import Artifact, State
+from pipelines.artifacts import Artifact, Display, State
 from pipelines.errors import ArtifactError, MoteurError
 
-FOLDER = Path("reports/comparison")
+FOLDER = Display.COMPARISONS.path
 KEY = "comparison.json"
 """What a scratch workspace was made for; another key, and it is made anew."""
 

@@ -14,7 +14,7 @@ from flows.drift.schema import SchemaRow
 from flows.drift.traffic import History, Judged, Request
 from pipelines import stage
 from pipelines.adapters import files, reader, references, release
-from pipelines.artifacts import Artifact, State
+from pipelines.artifacts import Artifact, Display, State
 from pipelines.core.drift import comparison, policy, watch, windows
 from pipelines.core.drift.comparison import Comparison, Settings
 from pipelines.core.drift.policy import Outcome, Policy
@@ -24,7 +24,7 @@ from pipelines.errors import ArtifactError
 from pipelines.params import Drift, Params
 
 EXIT_CODES: dict[DriftState, int] = {"ok": 0, "watch": 10, "drift": 11, "insufficient data": 12}
-JSON = Path("reports/drift.json")
+JSON = Display.DRIFT_REPORT.path
 
 
 @dataclass(frozen=True, kw_only=True)

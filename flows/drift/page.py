@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.drift import charts
 from flows.reporting import rendering
+from pipelines.artifacts import Display
 from pipelines.core.drift import comparison
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from flows.drift.monitoring import Verdict
 
-PATH = Path("reports/drift.html")
+PATH = Display.DRIFT.path
 LONGEST_SHOWN = 900
 
 TESTS = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.orchestrator import DRIFT, Server, url
-from pipelines.artifacts import Artifact, State
+from pipelines.artifacts import Artifact, Display, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def act(sight: Sight, outbox: Alerting, api_url: str | None) -> None:
     if sight.state != "drift":
         return
     title = "Drift: what is asked is not what the model was made for"
-    outbox.put(sight.key, title, f"{sight.words}\nThe report is reports/drift.html.", "warning")
+    outbox.put(sight.key, title, f"{sight.words}\nThe report is {Display.DRIFT}.", "warning")
     if api_url is not None:
         Server(api_url).emit(DRIFT, sight.key, {"words": sight.words})
 
@@ -69,7 +69,7 @@ def champion(checkout: Path) -> Path | None:
 
     registry = open_registry(root=checkout)
     if (live := registry.alias("champion")) is not None:
-        return _copy(registry, live, checkout / State.ROOT / "champion")
+        return _copy(registry, live, checkout / State.CHAMPION)
     release = checkout / Artifact.RELEASE
     return release if release.is_dir() else None
 

@@ -113,7 +113,7 @@ def run(plan: Plan, say: Say) -> None:
 
 
 def _settle_prefect() -> None:
-    home = State.ROOT.path.resolve() / "prefect"
+    home = State.PREFECT.path.resolve()
     home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")

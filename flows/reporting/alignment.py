@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.reporting import charts, shapes
 from flows.reporting.charts import Series
+from pipelines.artifacts import Artifact
 from pipelines.core.judging.overoptimization import Law
 
 REWARDS = (
@@ -76,7 +77,7 @@ def _axis(ppo: Mapping[str, Any]) -> Drawn | None:
     chosen = next((point for point in axis if point["updates"] == ppo.get("chosen_updates")), None)
     if chosen is None:
         raise shapes.OtherVersion(
-            "reports/ppo.json is of another version (chosen_updates names no policy of its axis)."
+            f"{Artifact.PPO_REPORT} is of another version (chosen_updates names no policy of its axis)."
             " `moteur run --from ppo` writes it again."
         )
     chart = charts.line_chart(

@@ -12,9 +12,9 @@ from flows.reporting import alignment, charts, diagnosis, rendering, reward_mode
 from flows.reporting.charts import Series
 from flows.stages import figures, graph, ledger
 from pipelines.adapters import lineage
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, Display
 
-PATH = Path("reports/lifecycle.html")
+PATH = Display.LIFECYCLE.path
 MAX_POINTS = 300
 MAX_SAMPLES = 24
 MODELS = ("base", "sft", "policy")

@@ -373,7 +373,7 @@ def environment(checkout: Path) -> dict[str, str]:
     if "prefect" in (supervisor.state(checkout) or {"services": {}})["services"]:
         kept.setdefault("PREFECT_API_URL", services.prefect_url(_params(checkout)))
     kept.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / State.MLFLOW_DATABASE}")
-    kept.setdefault("PREFECT_HOME", str(checkout / State.ROOT / "prefect"))
+    kept.setdefault("PREFECT_HOME", str(checkout / State.PREFECT))
     return kept
 
 

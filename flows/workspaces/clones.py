@@ -14,8 +14,8 @@ import psutil
 from flows import process
 from flows.workspaces import folders
 from pipelines.adapters import git as gits
-from pipelines.adapters import lineage
 from pipelines.adapters.alerts import environment_secrets
+from pipelines.artifacts import State
 from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, ParamsError
 
@@ -46,7 +46,7 @@ def head(checkout: Path) -> str:
     Raises:
         ParamsError: when the checkout has no commit, or is a copy in which a profile runs.
     """
-    if (checkout / lineage.ORIGIN).exists():
+    if (checkout / State.ORIGIN).exists():
         raise ParamsError(
             f"{checkout} is a workspace, a copy of a checkout: `moteur retrain` in the checkout, with --profile or"
             " retraining.profile"

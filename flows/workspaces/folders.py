@@ -71,7 +71,7 @@ def prepare(checkout: Path, folder: Path, values: Mapping[str, Any] | None) -> P
         ResourceError: when the disk is full.
     """
     folder = folder.resolve()
-    origin = folder / lineage.ORIGIN
+    origin = folder / State.ORIGIN
     if folder == checkout:
         raise ParamsError(f"--workspace {folder} is the checkout itself: name another folder")
     if folder.exists() and any(folder.iterdir()) and not origin.exists():
@@ -210,4 +210,4 @@ def _in_git(root: Path) -> bool:
 
 def default(checkout: Path, profile: Path) -> Path:
     """Where the workspace of a profile lies when the user names no other place."""
-    return checkout / State.ROOT.path / "workspaces" / profile.stem
+    return checkout / State.WORKSPACES / profile.stem

@@ -207,7 +207,7 @@ class Faults:
         raise DataError(
             f"{self._name}: {self.num_bad:,} of {rows:,} records are bad, more than ingestion.max_bad_line_share"
             f" ({self._limit}) permits. For instance:\n{examples}\n"
-            f"All are in {State.ROOT.path / QUARANTINE}. Mend the file, or the columns and constants of its source, or"
+            f"All are in {State.QUARANTINE}. Mend the file, or the columns and constants of its source, or"
             " raise the share in params.yaml."
         )
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters import git
-
-ORIGIN = Path(".moteur/origin.json")
-"""Kept in a workspace that was copied from a checkout: the version of the code it was copied from."""
+from pipelines.artifacts import State
 
 
 def code_version(root: Path = Path()) -> dict[str, Any]:
     """`{"commit": sha or "", "dirty": bool}` of the checkout at `root`, or of the one it was copied from."""
-    origin = root / ORIGIN
+    origin = root / State.ORIGIN
     if origin.exists():
         values = json.loads(origin.read_text(encoding="utf-8"))
         return {"commit": values["commit"], "dirty": values["dirty"]}

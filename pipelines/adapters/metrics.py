@@ -22,7 +22,7 @@ def score(metric: str, answers: Sequence[str], references: Sequence[Sequence[str
 
 @cache
 def _loaded(metric: str) -> Any:
-    cache_folder = (State.ROOT.path / "evaluate").resolve()
+    cache_folder = State.EVALUATE.path.resolve()
     os.environ.setdefault("HF_MODULES_CACHE", str(cache_folder / "modules"))
     os.environ.setdefault("HF_EVALUATE_CACHE", str(cache_folder))
     os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
