@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.judging import comparison
+from pipelines.core.judging.intervals import Interval
 
 scores = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=30)
 
@@ -91,3 +92,16 @@ def test_what_cannot_be_compared_is_an_error(champion, challenger, clusters):
 def test_a_ratio_to_nothing_is_an_error():
     with pytest.raises(ValueError, match="not positive"):
         comparison.relative_change([0.0, 1.0], [1.0, 1.0], seed=1, confidence=0.95)
+
+
+def test_bounds_are_the_same_to_the_bit_as_those_of_earlier_releases():
+    draw = np.random.default_rng(7)
+    draw.normal(size=37)
+    clusters = draw.integers(11, size=37).tolist()
+    champion, challenger = ((draw.random(37) + 0.5).tolist() for _ in range(2))
+    assert comparison.difference(champion, challenger, clusters, seed=5, confidence=0.95) == Interval(
+        mean=-0.030628832528294386, low=-0.14936559194896204, high=0.11803878440390678
+    )
+    assert comparison.relative_change(champion, challenger, seed=6, confidence=0.95) == Interval(
+        mean=-0.029953229468636877, low=-0.13749621187427483, high=0.08960149440621952
+    )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.judging.intervals import cluster_bootstrap, paired_bootstrap
+from pipelines.core.judging.intervals import Interval, cluster_bootstrap, paired_bootstrap, ratio_bootstrap
 
 
 def clustered(seed, clusters=60, size=5):
@@ -71,3 +71,33 @@ def test_the_mean_lies_within_the_range_of_the_values_and_the_ends_in_order(valu
     interval = cluster_bootstrap(values, range(len(values)), seed=0)
     assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
     assert interval.mean == pytest.approx(np.mean(values))
+
+
+def numbers():
+    """37 values, their 11 clusters, and two sides of positive ones."""
+    draw = np.random.default_rng(7)
+    values, clusters = draw.normal(size=37).tolist(), draw.integers(11, size=37).tolist()
+    return values, clusters, (draw.random(37) + 0.5).tolist(), (draw.random(37) + 0.5).tolist()
+
+
+def test_intervals_are_the_same_to_the_bit_as_those_of_earlier_releases():
+    values, clusters, base, later = numbers()
+    assert cluster_bootstrap(values, clusters, seed=3) == Interval(
+        mean=-0.4323376729295712, low=-0.6926853780754678, high=-0.03863660036465862
+    )
+    assert paired_bootstrap(base, later, seed=4, clusters=clusters, confidence=0.9) == Interval(
+        mean=-0.030628832528294386, low=-0.14763378166728944, high=0.1171601662748198
+    )
+
+
+def test_a_confidence_of_both_ends_is_half_as_much_in_each_tail():
+    values, clusters, _, _ = numbers()
+    both = cluster_bootstrap(values, clusters, seed=3, confidence=0.95)
+    assert ratio_bootstrap(values, [1.0] * len(values), clusters, seed=3, tail=(1 - 0.95) / 2) == both
+
+
+def test_how_many_samples_are_drawn_at_once_changes_nothing(monkeypatch):
+    values, clusters, base, _ = numbers()
+    whole = ratio_bootstrap(values, base, clusters, seed=1, tail=0.05)
+    monkeypatch.setattr("pipelines.core.judging.intervals.DRAWN_AT_ONCE", 1)
+    assert ratio_bootstrap(values, base, clusters, seed=1, tail=0.05) == whole
