@@ -1,12 +1,10 @@
 """Our pretraining as the stage runs it, on a row of tokens in memory."""
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipelines import stage
-from pipelines.adapters import device
+from pipelines.adapters import device, quiet
 from pipelines.core.learning import attention, optimizers, training
 from pipelines.core.learning.architecture import llama
 from pipelines.core.learning.batches import Packed, Row
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
 
 def settle() -> None:
     """Set what a stage sets in its environment; before torch is imported."""
-    for variable, value in (stage.QUIET | device.MACHINE).items():
-        os.environ.setdefault(variable, value)
+    quiet.settle()
 
 
 def steps(

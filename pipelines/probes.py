@@ -7,7 +7,6 @@ it makes no artifact.
 """
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pipelines import reward_modeling, stage
-from pipelines.adapters import datasets, device, files, models
+from pipelines.adapters import datasets, device, files, models, quiet
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import examination, scores
 from pipelines.core.learning import decoding, preferences, rewards
@@ -203,6 +202,5 @@ def answers(params: Params) -> Figures:
 
 
 if __name__ == "__main__":
-    for variable, value in (stage.QUIET | device.MACHINE).items():
-        os.environ.setdefault(variable, value)
+    quiet.settle()
     files.write_json(Path(sys.argv[1]), main(stage.load_params()))

@@ -6,7 +6,6 @@ prints JSON; the argument changes section model. Nothing is kept. It is no stage
 """
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -17,7 +16,7 @@ import numpy as np
 
 from pipelines import params as schema
 from pipelines import stage
-from pipelines.adapters import device, models
+from pipelines.adapters import device, models, quiet
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets
 from pipelines.core.learning import attention, optimizers, training
@@ -91,8 +90,7 @@ def _compiled(model: "PreTrainedModel") -> "PreTrainedModel":
 
 
 if __name__ == "__main__":
-    for variable, value in (stage.QUIET | device.MACHINE).items():
-        os.environ.setdefault(variable, value)
+    quiet.settle()
     try:
         values = stage.load_params().model_dump()
         values["model"] |= json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}

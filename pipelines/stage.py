@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import gc
 import math
-import os
 import signal
 import sys
 import tempfile
@@ -15,23 +14,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pipelines import params as schema
-from pipelines.adapters import device, files, processes, tracking
+from pipelines.adapters import files, processes, quiet
 from pipelines.adapters.tracking import NullTracker, SpoolTracker, Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import MoteurError, ParamsError, Preempted, ResourceError
 from pipelines.params import Params
-
-QUIET = {
-    **tracking.QUIET,
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "GX_ANALYTICS_ENABLED": "false",
-    "TOKENIZERS_PARALLELISM": "true",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TRL_EXPERIMENTAL_SILENCE": "1",
-    "PYTHONWARNINGS": "ignore",
-}
-"""No library calls home, and none talks over our progress."""
 
 RARELY = 10_000
 """New objects between two searches for cycles of garbage, 700 in Python: the libraries make millions, to stay, and the
@@ -117,8 +104,7 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
 
     Of several processes that run it together only the first tracks.
     """
-    for variable, value in (QUIET | device.MACHINE).items():
-        os.environ.setdefault(variable, value)
+    quiet.settle()
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
     processes.end_with_the_first()
     tracker = NullTracker() if processes.place().rank else SpoolTracker(name)

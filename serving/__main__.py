@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import psutil
 
 from pipelines import stage
-from pipelines.adapters import device
+from pipelines.adapters import device, quiet
 from pipelines.adapters.requests import RequestLog
 from pipelines.artifacts import Artifact, State
 from pipelines.errors import ArtifactError, MoteurError, ResourceError
@@ -34,7 +34,7 @@ SHUTDOWN_SECONDS = 60
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM; an error is a sentence and its exit code."""
     options = _parsed(arguments)
-    os.environ.update({name: os.environ.get(name, value) for name, value in (stage.QUIET | device.MACHINE).items()})
+    quiet.settle()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import device, release
+from pipelines.adapters import quiet, release
 from pipelines.artifacts import Artifact
 from pipelines.core.text.prompts import Message
 from pipelines.errors import MoteurError
@@ -110,9 +110,7 @@ class Console:
 def main(arguments: list[str] | None = None) -> None:
     """Load the model and talk; an error is a sentence and its exit code."""
     options = _parsed(arguments)
-    os.environ.update({name: os.environ.get(name, value) for name, value in device.MACHINE.items()})
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    quiet.settle()
     try:
         _run(options)
     except MoteurError as error:

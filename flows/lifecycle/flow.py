@@ -19,7 +19,7 @@ from typing import Any
 from flows import process
 from flows.reporting import page
 from flows.stages import figures, graph, ledger
-from pipelines.adapters import git, lineage, orchestrator, tracking
+from pipelines.adapters import git, lineage, orchestrator, quiet, tracking
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError
 
@@ -124,8 +124,7 @@ def _settle_prefect() -> None:
     else:
         for name, value in orchestrator.PATIENCE.items():
             os.environ.setdefault(name, value)
-    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ.update({name: quiet.PRIVATE[name] for name in ("PREFECT_SERVER_ANALYTICS_ENABLED", "DO_NOT_TRACK")})
 
 
 def _start_server() -> None:

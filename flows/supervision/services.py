@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters import device, orchestrator, tracking
+from pipelines.adapters import device, orchestrator, quiet
 from pipelines.artifacts import State
 from pipelines.errors import ParamsError
 from pipelines.params import Params
@@ -44,16 +44,6 @@ def ready_file(root: Path, name: str) -> Path:
     return root / State.SERVICES / f"{name}.ready"
 
 
-def quiet() -> dict[str, str]:
-    """No library calls home."""
-    return {
-        **tracking.QUIET,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
 def prefect_url(params: Params) -> str:
     """The API of the Prefect server that we start, as this machine reaches it."""
     return f"http://{_local(params.services.host)}:{params.services.prefect_port}/api"
@@ -73,7 +63,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
         **device.MACHINE,
     }
     given = {name: os.environ[name] for name in ours if os.environ.get(name)}
-    return {**ours, **given, **quiet(), "PATH": os.pathsep.join(paths)}
+    return {**ours, **given, **quiet.PRIVATE, **quiet.MLFLOW, "PYTHONUNBUFFERED": "1", "PATH": os.pathsep.join(paths)}
 
 
 def _local(host: str) -> str:

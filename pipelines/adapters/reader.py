@@ -16,21 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.adapters import device, files
+from pipelines.adapters import device, files, quiet
 from pipelines.core.drift.sample import PERPLEXITY, Sample
 from pipelines.core.text.descriptors import describe
 from pipelines.core.text.words import split_words
 from pipelines.errors import ArtifactError, MoteurError, ResourceError
 
-QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "DO_NOT_TRACK": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONWARNINGS": "ignore",
-}
 LARGEST_HALF = 65504.0
 
 
@@ -52,7 +43,7 @@ def read(folder: Path, texts: Sequence[str], *, threads: int | None = None) -> S
         environment = {
             **device.MACHINE,
             **os.environ,
-            **QUIET,
+            **quiet.ALONE,
             "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
         }
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  our own module

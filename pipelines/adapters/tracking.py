@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pipelines.adapters import device, lineage
+from pipelines.adapters import device, lineage, quiet
 from pipelines.artifacts import State
 
 Item = TypeVar("Item")
@@ -22,25 +22,18 @@ Item = TypeVar("Item")
 RUN_VARIABLE = "MOTEUR_RUN"
 """Names the lifecycle run that a stage belongs to; without it the run is named after the `dvc` process around us."""
 
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-}
-"""MLflow calls nobody, prints nothing of its own, and unpickles nothing."""
-
 
 def settle_client(*, retries: int, seconds: int) -> None:
     """Set, before MLflow is imported, how its client behaves, where the environment does not say so."""
-    for name, value in {
-        **QUIET,
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
-    }.items():
-        os.environ.setdefault(name, value)
+    quiet.settle(
+        {
+            **quiet.PRIVATE,
+            **quiet.MLFLOW,
+            "MLFLOW_LOGGING_LEVEL": "ERROR",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
+        }
+    )
 
 
 def run_name() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters import tracking
+from pipelines.adapters import quiet, tracking
 from pipelines.adapters.tracking import NullTracker, SpoolTracker
 
 
@@ -87,13 +87,13 @@ def test_tracking_items_gives_each_of_them(kind: str, tracker: SpoolTracker) -> 
 def test_the_client_of_mlflow_is_quiet_and_as_patient_as_it_is_told_unless_the_environment_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = [*tracking.QUIET, "MLFLOW_LOGGING_LEVEL", "MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    names = [*quiet.PRIVATE, *quiet.MLFLOW, "MLFLOW_LOGGING_LEVEL", "MLFLOW_HTTP_REQUEST_TIMEOUT"]
     for name in names:
         monkeypatch.setenv(name, "as it was")  # taken back after the test
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     tracking.settle_client(retries=2, seconds=30)
-    assert {name: os.environ[name] for name in tracking.QUIET} == tracking.QUIET
+    assert {name: os.environ[name] for name in quiet.MLFLOW} == quiet.MLFLOW
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
