@@ -26,7 +26,7 @@ from flows.retraining.records import UNFINISHED, Order, Record, Skipped, Status
 from flows.supervision import services, supervisor
 from flows.workspaces import clones, profiles
 from pipelines import params as schema
-from pipelines.adapters import git, tracking, yaml_text
+from pipelines.adapters import git, mlflow_store, tracking, yaml_text
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError, ParamsError, ResourceError
@@ -372,7 +372,7 @@ def environment(checkout: Path) -> dict[str, str]:
     kept = {name: value for name, value in git.environment().items() if not name.startswith("PREFECT__")}
     if "prefect" in (supervisor.state(checkout) or {"services": {}})["services"]:
         kept.setdefault("PREFECT_API_URL", services.prefect_url(_params(checkout)))
-    kept.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / State.MLFLOW_DATABASE}")
+    kept["MLFLOW_TRACKING_URI"] = mlflow_store.uri(checkout)
     kept.setdefault("PREFECT_HOME", str(checkout / State.PREFECT))
     return kept
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters import device, orchestrator, quiet
+from pipelines.adapters import device, mlflow_store, orchestrator, quiet
 from pipelines.artifacts import State
 from pipelines.errors import ParamsError
 from pipelines.params import Params
@@ -55,7 +55,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     ours = {
         "PREFECT_API_URL": prefect_url(params),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{root / State.MLFLOW_DATABASE}",  # see docs/operations.md
+        "MLFLOW_TRACKING_URI": mlflow_store.local(root),  # see docs/operations.md
         "PREFECT_HOME": str(root / State.SERVICES / "prefect"),  # not that of `moteur run`, whose server comes and goes
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -110,9 +110,13 @@ def _prefect(params: Params) -> Service:
 def _mlflow(params: Params, root: Path) -> Service:
     host, port = params.services.host, params.services.mlflow_port
     base = f"http://{_local(host)}:{port}"
-    database, artifacts = root / State.MLFLOW_DATABASE, root / State.MLFLOW_ARTIFACTS
     command = ["mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(artifacts)]
+    command += [
+        "--backend-store-uri",
+        mlflow_store.local(root),
+        "--artifacts-destination",
+        str(root / State.MLFLOW_ARTIFACTS),
+    ]
     return Service(name="mlflow", command=(*PYTHON, *command), ready=f"{base}/health", shown=base)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.adapters import mlflow_store
 from pipelines.adapters.tracking import LIFECYCLE_SPOOL, settle_client
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import credentials, redact
@@ -35,7 +36,7 @@ STATUSES = {"finished": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the SQLite file of the workspace."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{State.MLFLOW_DATABASE.path.resolve()}"
+    return mlflow_store.uri(Path())
 
 
 def shown_uri() -> str:
@@ -129,7 +130,7 @@ class Sink:
 
     def __init__(self, client: "MlflowClient | None" = None) -> None:
         self._client = client or _client()
-        self._experiment = _experiment(self._client)
+        self._experiment = mlflow_store.experiment(self._client, EXPERIMENT)
         self._parents: dict[str, str] = {}
 
     def replay(self, spool: Path) -> None:
@@ -286,15 +287,6 @@ def _client() -> "MlflowClient":
 
     State.ROOT.path.mkdir(exist_ok=True)
     return MlflowClient(tracking_uri=tracking_uri())
-
-
-def _experiment(client: "MlflowClient") -> str:
-    if found := client.get_experiment_by_name(EXPERIMENT):
-        return str(found.experiment_id)
-    uri = tracking_uri()
-    beside = Path(uri.removeprefix("sqlite:///")).parent / State.MLFLOW_ARTIFACTS.path.name
-    place = beside.resolve().as_uri() if uri.startswith("sqlite:///") else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=place))
 
 
 def _drain_or_warn(warned: list[str]) -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.adapters import files, release, tracking
+from pipelines.adapters import files, mlflow_store, release, tracking
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import credentials, redact
 from pipelines.errors import ArtifactError, MoteurError, ResourceError
@@ -62,20 +62,19 @@ def open_registry(uri: str | None = None, *, root: Path) -> "Registry":
     Raises:
         ResourceError: when it cannot be reached.
     """
-    database = (root / State.MLFLOW_DATABASE).resolve()
-    where = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
+    where = uri or mlflow_store.uri(root)
     tracking.settle_client(retries=2, seconds=30)
     with _reaching(where):
         from mlflow.tracking import MlflowClient
 
-        database.parent.mkdir(parents=True, exist_ok=True)
+        (root / State.ROOT).mkdir(parents=True, exist_ok=True)
         client = MlflowClient(tracking_uri=where, registry_uri=where)
-        return Registry(client, where, (root / State.MLFLOW_ARTIFACTS).resolve())
+        return Registry(client, where)
 
 
 def is_made(root: Path) -> bool:
     """False where nothing can have been registered: no server is named, and there is no database yet."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / State.MLFLOW_DATABASE).exists()
+    return bool(os.environ.get(mlflow_store.VARIABLE)) or (root / State.MLFLOW_DATABASE).exists()
 
 
 @contextmanager
@@ -102,8 +101,8 @@ def _said(error: Exception, uri: str) -> str:
 class Registry:
     """Versions, aliases, files. Every method raises ResourceError when MLflow does not answer."""
 
-    def __init__(self, client: "MlflowClient", uri: str, artifacts: Path) -> None:
-        self._client, self.uri, self._artifacts = client, uri, artifacts
+    def __init__(self, client: "MlflowClient", uri: str) -> None:
+        self._client, self.uri = client, uri
 
     def register(self, bundle: Path, tags: Mapping[str, str], *, exam: Path | None = None) -> Version:
         """Copy the release in `bundle` into the registry as a new version; the same release again is the old version.
@@ -122,7 +121,8 @@ class Registry:
             for version in self.versions():
                 if {name: version.tags.get(name) for name in known} == known and self._readable(version):
                     return version
-            run = self._client.create_run(self._experiment(), run_name=f"release {digest[:12]}").info.run_id
+            experiment = mlflow_store.experiment(self._client, EXPERIMENT)
+            run = self._client.create_run(experiment, run_name=f"release {digest[:12]}").info.run_id
             self._client.log_artifacts(run, str(bundle), FOLDER)
             if exam:
                 self._client.log_artifact(run, str(exam))
@@ -151,19 +151,6 @@ class Registry:
     def _read_back(self, run: str, digest: str) -> None:
         with tempfile.TemporaryDirectory(prefix="moteur-registry-") as scratch:
             self._copy(run, digest, Path(scratch) / FOLDER, "the copy just made")
-
-    def _experiment(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        if found := self._client.get_experiment_by_name(EXPERIMENT):
-            return str(found.experiment_id)
-        place = self._artifacts.as_uri() if self.uri.startswith("sqlite:") else None
-        try:
-            return str(self._client.create_experiment(EXPERIMENT, artifact_location=place))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            return str(self._client.get_experiment_by_name(EXPERIMENT).experiment_id)
 
     def _ensure_model(self) -> None:
         from mlflow.exceptions import MlflowException
