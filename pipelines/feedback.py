@@ -14,7 +14,7 @@ from pipelines.artifacts import Artifact, State
 from pipelines.core.judging import ai_feedback
 from pipelines.core.judging.agreement import agreement_with_others, krippendorff_alpha
 from pipelines.core.learning import constitution, decoding, preferences, revisions
-from pipelines.core.learning.preferences import Ranking
+from pipelines.core.learning.preferences import FEWEST_PROMPTS, Ranking
 from pipelines.core.text.prompts import user_text
 from pipelines.core.world import annotators
 from pipelines.core.world.gold import gold_score
@@ -23,9 +23,6 @@ from pipelines.params import Feedback, Params
 
 BATCH_SIZE = 128
 """Responses sampled at once."""
-
-FEWEST_PROMPTS = 2
-"""On each side: with one prompt there is no interval."""
 
 Record = Mapping[str, Any]
 Pairs = dict[datasets.Split, list[dict[str, Any]]]

@@ -17,14 +17,13 @@ from pipelines.core.judging.reward_diagnostics import Judged
 from pipelines.core.judging.reward_report import RewardModelingReport, reported
 from pipelines.core.judging.rules import rules_of_reward_model
 from pipelines.core.learning import compute, pooling, preferences, rewards
+from pipelines.core.learning.preferences import FEWEST_PROMPTS
 from pipelines.core.learning.rewards import Comparison
 from pipelines.errors import DataError, GateError, TrainingError
 from pipelines.params import Params, RewardModeling, RewardVerdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-FEWEST_PROMPTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)

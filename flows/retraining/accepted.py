@@ -7,11 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flows.workspaces import folders
+from pipelines.adapters.datasets import KINDS, SPLITS
 from pipelines.artifacts import Artifact
 from pipelines.errors import ParamsError
 
-KINDS = ("corpus", "instructions", "preferences")
-SPLITS = ("train", "valid", "test")
 FEEDBACK = "feedback"
 FOLDER = "accepted"
 """Name of the folder below `ingestion.root` in which the files lie."""

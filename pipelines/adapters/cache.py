@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters import git
+from pipelines.adapters import git, lineage
 from pipelines.errors import ArtifactError
 
 
@@ -70,23 +70,14 @@ def outs(root: Path) -> list[Item]:
     Raises:
         ArtifactError: when dvc.lock is missing or torn.
     """
-    import yaml
-
-    lock = root / "dvc.lock"
-    try:
-        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
-        return [
-            Item(stage=name, path=out["path"], md5=out["md5"])
-            for name, entry in stages.items()
-            for out in entry.get("outs", [])
-        ]
-    except FileNotFoundError:
-        raise ArtifactError(f"{lock} is missing: run `moteur run`, which records what it makes.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"{lock} is torn ({type(error).__name__}): `git checkout dvc.lock`, or remove it and run `moteur run`; the"
-            " cache keeps what was made."
-        ) from None
+    lock = root / lineage.LOCK
+    if not lock.exists():
+        raise ArtifactError(f"{lock} is missing: run `moteur run`, which records what it makes.")
+    return [
+        Item(stage=name, path=path, md5=md5)
+        for name, entry in lineage.locked(root).items()
+        for path, md5 in entry["outs"].items()
+    ]
 
 
 def check(root: Path) -> list[Fault]:

@@ -8,6 +8,9 @@ from typing import Any
 
 from pipelines.adapters import git
 from pipelines.artifacts import State
+from pipelines.errors import ArtifactError
+
+LOCK = "dvc.lock"
 
 
 def code_version(root: Path = Path()) -> dict[str, Any]:
@@ -39,19 +42,32 @@ def _git(root: Path, *arguments: str) -> str:
 
 def lock_hash(root: Path = Path()) -> str:
     """SHA-256 of dvc.lock; empty when there is none."""
-    lock = root / "dvc.lock"
+    lock = root / LOCK
     return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else ""
 
 
 def locked(root: Path = Path()) -> dict[str, dict[str, dict[str, str]]]:
-    """Stage -> `deps` and `outs` -> path -> content hash, as dvc.lock has them."""
+    """Stage -> `deps` and `outs` -> path -> content hash, as dvc.lock has them; nothing when there is none.
+
+    Raises:
+        ArtifactError: when dvc.lock is torn.
+    """
     import yaml
 
-    lock = root / "dvc.lock"
+    lock = root / LOCK
     if not lock.exists():
         return {}
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
-    return {
-        name: {kind: {item["path"]: item.get("md5", "") for item in entry.get(kind, [])} for kind in ("deps", "outs")}
-        for name, entry in stages.items()
-    }
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+        return {
+            name: {
+                "deps": {item["path"]: item.get("md5", "") for item in entry.get("deps", [])},  # a URL has none
+                "outs": {item["path"]: item["md5"] for item in entry.get("outs", [])},
+            }
+            for name, entry in stages.items()
+        }
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{lock} is torn ({type(error).__name__}): `git checkout dvc.lock`, or remove it and run `moteur run`; the"
+            " cache keeps what was made."
+        ) from None

@@ -15,8 +15,6 @@ from pipelines.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FEWEST = 2
-
 
 def load(
     split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", *, tasks: Sequence[str], context: int, new_tokens: int
@@ -42,7 +40,7 @@ def load(
         Prompt(text=text, ids=decoding.chat_ids(tokenizer, [{"role": "user", "content": text}])) for text in gold
     ]
     fitting = [prompt for prompt in prompts if len(prompt.ids) <= context - new_tokens]
-    if len(fitting) < FEWEST:
+    if len(fitting) < preferences.FEWEST_PROMPTS:
         raise DataError(
             f"PPO found {len(fitting)} prompts in the {split} split that leave room for ppo.max_new_tokens"
             f" ({new_tokens}); {len(prompts) - len(fitting)} are too long. Add instructions for one of"
@@ -55,7 +53,7 @@ def unseen(task: Task, train: Task) -> Task:
     """Without the prompts that are trained on, unless hardly any others are left; the report gives their share."""
     known = {prompt.text for prompt in train.prompts}
     rows = [row for row, prompt in enumerate(task.prompts) if prompt.text not in known]
-    return task.rows(rows) if len(rows) >= FEWEST else task
+    return task.rows(rows) if len(rows) >= preferences.FEWEST_PROMPTS else task
 
 
 def drawn(task: Task, count: int, seed: int) -> Task:

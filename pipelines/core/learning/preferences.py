@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 Rank = int | None
 
+FEWEST_PROMPTS = 2
+"""On each side: with one prompt there is no interval."""
+
 Record = TypeVar("Record", bound=Mapping[str, Any])
 
 
