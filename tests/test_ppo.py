@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from pipelines import ppo, stage
 from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
-from pipelines.core.learning import kl_axis, rewards
+from pipelines.core.judging import kl_axis
+from pipelines.core.learning import rewards
 from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import DataError, ParamsError, Preempted

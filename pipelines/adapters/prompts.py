@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters import datasets
 from pipelines.artifacts import Artifact
+from pipelines.core.judging.kl_axis import Task
 from pipelines.core.learning import decoding, preferences
-from pipelines.core.learning.kl_axis import Task
 from pipelines.core.learning.rollouts import Prompt
 from pipelines.core.text.prompts import user_text
 from pipelines.errors import DataError
