@@ -13,6 +13,7 @@ from flows.planning import budgeting, scaling, speed
 from flows.planning.speed import Speed
 from flows.stages import figures, graph, ledger
 from pipelines import stage as frame
+from pipelines.adapters import vocabulary
 from pipelines.core.judging import budgets, sizes
 from pipelines.errors import ParamsError
 from pipelines.params import Params
@@ -68,7 +69,7 @@ def _changed(choice: budgeting.Choice) -> list[str]:
 
 def parameters(params: Params) -> int:
     """Parameters of the model that `params` describe; other architectures than llama come near to it."""
-    return sizes.parameters(params.model, params.tokenization.vocab_size)
+    return sizes.parameters(params.model, vocabulary.size(params))
 
 
 def tokens(params: Params) -> int:
@@ -113,7 +114,7 @@ def model_lines(params: Params) -> list[str]:
     ratio = budgets.tokens_per_parameter(seen, size)
     known = scaling.law()
     best = budgeting.best_shape(params, flops, known)
-    best_size = sizes.parameters(best, params.tokenization.vocab_size)
+    best_size = sizes.parameters(best, vocabulary.size(params))
     by = f", by pretraining.budget: {params.pretraining.budget}" if params.pretraining.budget else ""
     return [
         model,
@@ -259,7 +260,7 @@ def disk_lines(params: Params, root: Path) -> list[str]:
     need = budgets.disk(
         parameters=parameters(params),
         tokens=int(known["pretraining"][0]),
-        vocab_size=params.tokenization.vocab_size,
+        vocab_size=vocabulary.size(params),
         candidates=3 + 2 * len(params.compression.sparsities),
     )
     free = shutil.disk_usage(root).free

@@ -16,7 +16,7 @@ from flows.reporting import charts
 from flows.reporting.charts import Series
 from flows.stages import figures
 from pipelines import stage
-from pipelines.adapters import files
+from pipelines.adapters import files, tokens, vocabulary
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets, scaling, sizes
 from pipelines.core.judging.scaling import Law, Run
@@ -122,7 +122,7 @@ def planned_flops(params: Params) -> float:
     Raises:
         ParamsError: when the budget is not settled, or pays for less than one step.
     """
-    settings, parameters = params.pretraining, sizes.parameters(params.model, params.tokenization.vocab_size)
+    settings, parameters = params.pretraining, sizes.parameters(params.model, vocabulary.size(params))
     tokens = budgets.pretraining_tokens(
         settings.budget,
         max_tokens=settings.max_tokens,
@@ -138,7 +138,7 @@ class _Small:
     def __init__(self, root: Path, params: Params, *, folder: str) -> None:
         self.root, self.params, self.folder = root, params, folder
         self.inputs = methods.reads(root, "pretraining")
-        index = root / Artifact.TOKENS / "index.json"
+        index = root / Artifact.TOKENS / tokens.INDEX
         self.vocab_size = files.read_json(index)["vocab_size"] if index.exists() else params.tokenization.vocab_size
 
     @property
@@ -300,7 +300,7 @@ def _sentences(
         f" {1 - exponent:.2f}{_between(of_tokens)}; Chinchilla found 0.49 and 0.51 by this approach."
     )
     size, tokens = fit.law.parameters(fit.at), fit.law.tokens(fit.at)
-    planned = sizes.parameters(params.model, params.tokenization.vocab_size)
+    planned = sizes.parameters(params.model, vocabulary.size(params))
     there = fit.parameters_there
     yield (
         f"For the {fit.at:.2e} FLOPs that params.yaml plans, the law has {figures.short(size)} parameters"

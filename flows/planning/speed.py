@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import process
-from pipelines.adapters import files, git
+from pipelines.adapters import files, git, vocabulary
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError
 from pipelines.params import Model, Params
@@ -80,5 +80,5 @@ def _kept() -> dict[str, dict[str, Any]]:
 
 def _key(params: Params, shape: Model) -> str:
     facts = {key: getattr(params.pretraining, key) for key in MATTERS}
-    facts |= {"threads": params.threads, "vocab_size": params.tokenization.vocab_size, "model": shape.model_dump()}
+    facts |= {"threads": params.threads, "vocab_size": vocabulary.size(params), "model": shape.model_dump()}
     return json.dumps(facts, sort_keys=True)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.planning import plan, speed
+from flows.planning import budgeting, plan, scaling, speed
 from flows.planning.speed import Speed
 from flows.stages import graph, ledger
 from pipelines import stage
-from pipelines.artifacts import State
+from pipelines.adapters import files
+from pipelines.artifacts import Artifact, State
 from pipelines.errors import ParamsError
 from pipelines.params import Params
 from tests.flows.examples import ROOT
@@ -108,6 +109,23 @@ def test_the_plan_counts_the_tokens_that_the_budget_pays_for(
     assert f"by pretraining.budget: {budget}" in said or budget is None
     assert "compute-optimal at scale are 20 (Chinchilla)" in said
     assert "by Chinchilla's 20 tokens for each parameter, as no law has been fitted here" in said
+
+
+def test_what_is_planned_is_for_the_vocabulary_that_tokenization_made(workspace: Callable[..., Params]) -> None:
+    asked = workspace(budget="20 tokens/parameter")
+    values = asked.model_dump()
+    values["tokenization"]["vocab_size"] = 16_384
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    params = stage.load_params()
+    before = plan.parameters(params)
+    files.write_json(Artifact.TOKENS.path / "index.json", {"vocab_size": 1536})
+    lock = {"stages": {"tokenization": {"params": {"params.yaml": {"tokenization": values["tokenization"]}}}}}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    assert plan.parameters(params) == plan.parameters(asked) < before
+    assert plan.tokens(params) == 20 * plan.parameters(asked)
+    assert scaling.planned_flops(params) == 6.0 * plan.parameters(asked) * plan.tokens(asked)
+    assert budgeting.best_shape(params, 1e13, scaling.law()) == budgeting.best_shape(asked, 1e13, scaling.law())
+    assert speed._key(params, params.model) == speed._key(asked, asked.model)
 
 
 def test_a_settled_budget_is_in_params_and_in_the_plan_that_follows(
