@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from pipelines.artifacts import State
 
@@ -22,6 +22,8 @@ class Entry(TypedDict):
     tokens: int
     objective: str
     customisation: str
+    pace: NotRequired[str]
+    """Names the settings of pretraining that decide its speed; absent in lines of earlier versions."""
 
 
 class Planned(TypedDict):

@@ -33,10 +33,11 @@ def test_every_event_is_on_the_disk_at_once(tracker: SpoolTracker, tmp_path: Pat
 
 def test_effort_adds_up_and_keeps_the_last_words(tracker: SpoolTracker, tmp_path: Path) -> None:
     tracker.effort(flops=1e9, tokens=5, objective="a")
-    tracker.effort(flops=2e9, tokens=6, customisation="b")
+    tracker.effort(flops=2e9, tokens=6, customisation="b", pace="c")
     tracker.close("finished")
     (entry,) = map(json.loads, (tmp_path / ".moteur/effort.jsonl").read_text().splitlines())
     assert (entry["flops"], entry["tokens"], entry["objective"], entry["customisation"]) == (3e9, 11, "a", "b")
+    assert entry["pace"] == "c"
     assert entry["seconds"] >= 0
     assert entry["peak_memory_mib"] > 1
     assert events(tmp_path)[-1]["effort"] == entry

@@ -14,6 +14,7 @@ from flows.stages import graph, ledger
 from pipelines import stage
 from pipelines.adapters import files
 from pipelines.artifacts import Artifact, State
+from pipelines.core.learning import pace
 from pipelines.errors import ParamsError
 from pipelines.params import Params
 from tests.flows.examples import ROOT
@@ -91,10 +92,34 @@ def test_the_time_is_from_the_speed_and_after_a_run_from_that_run(workspace: Cal
     assert first["pretraining"].flops == flops
     assert first["pretraining"].seconds == pytest.approx(flops / 1e11)
     assert first["tokenization"].seconds is None
-    half = {"pretraining": entry("pretraining", flops=flops / 2, seconds=40.0)}
+    half = {"pretraining": entry("pretraining", flops=flops / 2, seconds=40.0, pace=pace.key(params))}
     later = {cost.stage: cost for cost in plan.estimate(params, stages, half, None)}
     assert later["pretraining"].seconds == pytest.approx(80)
     assert "times 2.00" in later["pretraining"].basis
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"context": 32}, {"model": {"architecture": "lstm"}}])
+def test_a_last_run_with_another_speed_is_no_estimate(
+    workspace: Callable[..., Params], changes: dict[str, Any]
+) -> None:
+    other = pace.key(workspace(**changes))
+    params, stages = workspace(), pipeline("pretraining")
+    for before in (entry("pretraining", pace=other), entry("pretraining")):  # the latter of an older version
+        (unknown,) = plan.estimate(params, stages, {"pretraining": before}, None)
+        assert (unknown.seconds, unknown.basis) == (None, "its last run here had other settings")
+        (known,) = plan.estimate(params, stages, {"pretraining": before}, SPEED)
+        assert known.seconds == pytest.approx(6.0 * plan.parameters(params) * 1_400_000 / 1e11)
+        assert known.basis.endswith("measured")
+
+
+def test_the_speed_is_measured_where_the_last_run_had_another(
+    workspace: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"pretraining": entry("pretraining", pace=pace.key(workspace(batch_size=8)))}
+    params = workspace(batch_size=1)
+    monkeypatch.setattr(speed, "measured", lambda _params: SPEED)
+    assert plan._speed(params, before) == SPEED
+    assert plan._speed(params, {"pretraining": entry("pretraining", pace=pace.key(params))}) is None
 
 
 @pytest.mark.parametrize(
