@@ -136,6 +136,7 @@ def main(params: Params, tracker: Tracker) -> PretrainingReport:
     tracker.effort(
         flops=report.training_flops,
         tokens=report.num_tokens,
+        seconds=store.seconds_before,
         objective=LEARNT[params.pretraining.objective],
         customisation="all weights" + (", from scratch" if params.pretraining.init is None else ""),
         pace=pace.key(params),

@@ -168,6 +168,7 @@ def test_after_sigterm_the_state_is_saved_and_the_next_run_ends_as_if_nothing_ha
     resumed = Ledger()
     run(resumed)
     assert resumed.points[0][0] == 18
+    assert resumed.entry["seconds"] > 0
     assert outputs() == whole
 
 

@@ -17,6 +17,7 @@ class Entry(TypedDict):
     exit_code: int
     ended: str
     seconds: float
+    """Of a training that went on from a checkpoint those of the earlier runs too, as far as it had saved them."""
     peak_memory_mib: float
     flops: float
     tokens: int

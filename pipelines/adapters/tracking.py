@@ -89,11 +89,19 @@ class Tracker(Protocol):
         """Record one point of each curve."""
 
     def effort(
-        self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "", pace: str = ""
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
     ) -> None:
         """Add to the ledger of effort: training FLOPs, tokens, what is optimised, what of the model is changed.
 
-        `pace` names the settings that decide the speed, where FLOPs alone do not.
+        `seconds` are those of earlier runs from whose checkpoint this one went on, as `flops` and `tokens` are of the
+        whole training; `pace` names the settings that decide the speed, where FLOPs alone do not.
         """
 
     def progress(self, what: str, total: int | None, unit: str) -> Any:
@@ -124,7 +132,14 @@ class NullTracker(_Tracks):
         """Do nothing."""
 
     def effort(
-        self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "", pace: str = ""
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
     ) -> None:
         """Do nothing."""
 
@@ -152,6 +167,7 @@ class SpoolTracker(_Tracks):
         self.stage = stage
         self.run = run_name()
         self._started = time.monotonic()
+        self._seconds_before = 0.0
         self._effort_path = effort
         self._effort: dict[str, Any] = {"flops": 0.0, "tokens": 0, "objective": "", "customisation": "", "pace": ""}
         folder = root / self.run
@@ -176,18 +192,26 @@ class SpoolTracker(_Tracks):
         self._write("artifact", path=path.as_posix())
 
     def effort(
-        self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "", pace: str = ""
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
     ) -> None:
         """Add to the ledger of effort."""
         self._effort["flops"] += float(flops)
         self._effort["tokens"] += int(tokens)
+        self._seconds_before += seconds
         self._effort["objective"] = objective or self._effort["objective"]
         self._effort["customisation"] = customisation or self._effort["customisation"]
         self._effort["pace"] = pace or self._effort["pace"]
 
     def close(self, status: str, exit_code: int = 0) -> None:
         """End the run with `status` finished, failed or preempted, and write its line of the ledger."""
-        seconds = time.monotonic() - self._started
+        seconds = self._seconds_before + time.monotonic() - self._started
         entry = {
             "run": self.run,
             "stage": self.stage,

@@ -43,6 +43,17 @@ def test_effort_adds_up_and_keeps_the_last_words(tracker: SpoolTracker, tmp_path
     assert events(tmp_path)[-1]["effort"] == entry
 
 
+def test_the_time_in_the_ledger_has_that_of_the_runs_from_whose_checkpoint_this_one_went_on(
+    tracker: SpoolTracker, tmp_path: Path
+) -> None:
+    tracker.effort(seconds=1000.0)
+    tracker.effort(seconds=500.5)
+    tracker.close("finished")
+    entry = json.loads((tmp_path / ".moteur/effort.jsonl").read_text(encoding="utf-8"))
+    assert 1500.5 <= entry["seconds"] < 1600
+    assert events(tmp_path)[-1]["seconds"] >= 1500.5
+
+
 def test_names_of_runs_sort_by_time() -> None:
     assert tracking.new_run_name("run", 0) == "run-19700101-000000"
     assert tracking.new_run_name("run", 1e9) < tracking.new_run_name("run", 1e9 + 1)
