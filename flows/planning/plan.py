@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -13,7 +14,9 @@ from flows.planning import budgeting, scaling, speed
 from flows.planning.speed import Speed
 from flows.stages import figures, graph, ledger
 from pipelines import stage as frame
+from pipelines.adapters import tokens as shards
 from pipelines.adapters import vocabulary
+from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets, sizes
 from pipelines.core.learning import pace
 from pipelines.errors import ParamsError
@@ -22,6 +25,8 @@ from pipelines.params import Params
 ALIKE = (0.8, 1.25)
 """Ratios of sizes that are not worth a change: the loss is flat there, and a measured speed varies as much."""
 
+MODELS = [one for one in Artifact if one.startswith("models/") and one is not Artifact.TOKENIZER]
+"""What stages keep of the size of the base model, or less."""
 OTHERWISE = "its last run here had other settings"
 
 
@@ -270,8 +275,9 @@ def disk_lines(params: Params, root: Path) -> list[str]:
     need = budgets.disk(
         parameters=parameters(params),
         tokens=int(known["pretraining"][0]),
-        vocab_size=vocabulary.size(params),
-        candidates=3 + 2 * len(params.compression.sparsities),
+        token_bytes=np.dtype(shards.dtype_for(vocabulary.size(params))).itemsize,
+        models=len(MODELS),
+        candidates=params.compression.num_candidates,
     )
     free = shutil.disk_usage(root).free
     line = (

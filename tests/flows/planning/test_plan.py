@@ -10,10 +10,12 @@ import yaml
 
 from flows.planning import budgeting, plan, scaling, speed
 from flows.planning.speed import Speed
-from flows.stages import graph, ledger
+from flows.stages import figures, graph, ledger
+from pipelines import params as schema
 from pipelines import stage
 from pipelines.adapters import files
 from pipelines.artifacts import Artifact, State
+from pipelines.core.judging import budgets
 from pipelines.core.learning import pace
 from pipelines.errors import ParamsError
 from pipelines.params import Params
@@ -151,6 +153,20 @@ def test_what_is_planned_is_for_the_vocabulary_that_tokenization_made(workspace:
     assert scaling.planned_flops(params) == 6.0 * plan.parameters(asked) * plan.tokens(asked)
     assert budgeting.best_shape(params, 1e13, scaling.law()) == budgeting.best_shape(asked, 1e13, scaling.law())
     assert speed._key(params, params.model) == speed._key(asked, asked.model)
+
+
+def test_the_disk_is_for_the_seven_models_that_stages_keep_and_for_tokens_as_they_are_written(
+    workspace: Callable[..., Params],
+) -> None:
+    assert len(plan.MODELS) == 7
+    values = workspace().model_dump()
+    values["tokenization"]["vocab_size"] = 2**16
+    params = schema.parse(values)
+    need = budgets.disk(
+        parameters=plan.parameters(params), tokens=1_400_000, token_bytes=2, models=7, candidates=4 + 2 * 3 + 2
+    )
+    values["compression"]["sparsities"] = [0.2, 0.3, 0.5]
+    assert f"about {figures.size(need.total)} (" in plan.disk_lines(schema.parse(values), Path())[0]
 
 
 def test_a_settled_budget_is_in_params_and_in_the_plan_that_follows(
