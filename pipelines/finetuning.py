@@ -111,6 +111,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
     tracker.effort(
         flops=compute.TRAINING.flops(trained.model.num_parameters(), mixed.num_tokens),
         tokens=mixed.num_tokens,
+        seconds=checkpoints.seconds_before,
         objective="likelihood of the assistant's turns",
         customisation=f"{settings.method}: {trainable:,} weights",
     )

@@ -192,6 +192,7 @@ def _learn(
     tracker.effort(
         flops=compute.ppo(settings.epochs).flops(learner.policy.num_parameters(), tokens),
         tokens=tokens,
+        seconds=store.seconds_before,
         objective="reward less KL penalty (PPO)",
         customisation=f"{settings.method}, with a value model beside",
     )

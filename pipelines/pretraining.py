@@ -16,7 +16,7 @@ from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets
 from pipelines.core.judging.likelihood import Likelihood, likelihood
-from pipelines.core.learning import attention, base_models, denoising, optimizers, training
+from pipelines.core.learning import attention, base_models, denoising, optimizers, pace, training
 from pipelines.core.learning.accumulation import InParts
 from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.denoising import Corrupted, Filled
@@ -136,8 +136,10 @@ def main(params: Params, tracker: Tracker) -> PretrainingReport:
     tracker.effort(
         flops=report.training_flops,
         tokens=report.num_tokens,
+        seconds=store.seconds_before,
         objective=LEARNT[params.pretraining.objective],
         customisation="all weights" + (", from scratch" if params.pretraining.init is None else ""),
+        pace=pace.key(params),
     )
     return report
 

@@ -205,6 +205,7 @@ def _train(
     tracker.effort(
         flops=compute.TRAINING.flops(model.num_parameters(), tokens),
         tokens=tokens,
+        seconds=store.seconds_before,
         objective="preference likelihood (Bradley-Terry)",
         customisation="all weights, with a pooling layer and a head that are new"
         if settings.pooling_layer

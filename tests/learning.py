@@ -81,6 +81,8 @@ class Stops:
 
     def __init__(self, patch: pytest.MonkeyPatch, after: int) -> None:
         self.seen = 0
+        self.seconds_before = 0.0
+        """Of the runs from whose checkpoint this one went on, as the ledger is told."""
         patch.setattr(stage, "preempted", lambda: self.seen >= after)
 
     def tracker(self) -> NullTracker:
@@ -90,5 +92,8 @@ class Stops:
         class Counting(NullTracker):
             def log(self, metrics: Mapping[str, float], step: int) -> None:
                 outer.seen += 1
+
+            def effort(self, *, seconds: float = 0, **_: Any) -> None:
+                outer.seconds_before += seconds
 
         return Counting()

@@ -149,6 +149,7 @@ def test_a_run_stopped_and_resumed_is_the_run_that_was_never_stopped(tmp_path, m
     resumed = Stops(monkeypatch, 10**9)
     assert finetuning.main(params, resumed.tracker()) == expected[0]
     assert 0 < resumed.seen < expected[0].num_steps - 4
+    assert resumed.seconds_before > 0
     assert [files.sha256(path) for path in made] == expected[1]
 
 

@@ -186,6 +186,7 @@ def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_never_stopped(wo
     resumed = Stops(monkeypatch, 10**9)
     assert run(resumed.tracker()) == expected[0]
     assert resumed.seen == 4 - after
+    assert resumed.seconds_before > 0
     assert [files.sha256(path) for path in made] == expected[1]
 
 

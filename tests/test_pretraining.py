@@ -15,6 +15,7 @@ from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.likelihood import likelihood
+from pipelines.core.learning import pace
 from pipelines.errors import ArtifactError, DataError, ParamsError, Preempted, ResourceError
 from tests import fixtures, workspaces
 from tests.learning import params
@@ -92,6 +93,7 @@ def test_the_model_learns_and_the_figures_fit_together(workspace):
     assert report.tokens_per_parameter == report.num_tokens / report.num_parameters
     assert ledger.entry["flops"] == report.training_flops
     assert ledger.entry["objective"] == "next-token cross-entropy"
+    assert ledger.entry["pace"] == pace.key(params(pretraining=SETTINGS))
     assert [step for step, _ in ledger.points] == list(range(1, 41))
 
 
@@ -166,6 +168,7 @@ def test_after_sigterm_the_state_is_saved_and_the_next_run_ends_as_if_nothing_ha
     resumed = Ledger()
     run(resumed)
     assert resumed.points[0][0] == 18
+    assert resumed.entry["seconds"] > 0
     assert outputs() == whole
 
 

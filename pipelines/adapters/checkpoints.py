@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ class Checkpoint:
     step: int
     tensors: "dict[str, Tensor]"
     values: dict[str, Any]
+    seconds: float
+    """What the training had taken by then, of all the runs that it was spread over."""
 
 
 class Checkpoints:
@@ -45,6 +48,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.seconds_before = 0.0
+        """What the training took in earlier runs, up to the checkpoint that `latest` found."""
+        self._begun = time.monotonic()
 
     @classmethod
     @contextmanager
@@ -85,12 +91,16 @@ class Checkpoints:
             )
 
     def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; a torn one is passed over with a warning."""
+        """The newest whole checkpoint, where the training now goes on; a torn one is passed over with a warning."""
+        self._begun = time.monotonic()
         for step in reversed(self._steps()):
             try:
-                return self._load(self._folder(step))
+                found = self._load(self._folder(step))
             except ArtifactError as error:
                 warnings.warn(f"{error} Going back to the checkpoint before it.", stacklevel=2)
+            else:
+                self.seconds_before = found.seconds
+                return found
         return None
 
     def save(self, step: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
@@ -106,10 +116,11 @@ class Checkpoints:
     def _write(self, folder: Path, step: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file
 
+        seconds = self.seconds_before + time.monotonic() - self._begun
         with files.replacing(folder) as fresh:
             fresh.mkdir()
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, fresh / TENSORS)
-            (fresh / VALUES).write_text(json.dumps({"step": step, **values}), encoding="utf-8")
+            (fresh / VALUES).write_text(json.dumps({"step": step, "seconds": seconds, **values}), encoding="utf-8")
             digests = {name: files.sha256(fresh / name) for name in (TENSORS, VALUES)}
             (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
 
@@ -156,7 +167,8 @@ class Checkpoints:
             if not (folder / name).is_file() or files.sha256(folder / name) != digest:
                 raise ArtifactError(f"{folder / name} is torn: its content is not what the manifest says.")
         values = files.read_json(folder / VALUES)
-        return Checkpoint(step=values.pop("step"), tensors=load_file(folder / TENSORS), values=values)
+        step, seconds = values.pop("step"), values.pop("seconds", 0.0)  # one of an earlier version does not say
+        return Checkpoint(step=step, tensors=load_file(folder / TENSORS), values=values, seconds=seconds)
 
 
 def key(stage: str, sections: Mapping[str, Any], inputs: Iterable[Path]) -> str:

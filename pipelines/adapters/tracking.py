@@ -88,8 +88,21 @@ class Tracker(Protocol):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record one point of each curve."""
 
-    def effort(self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "") -> None:
-        """Add to the ledger of effort: training FLOPs, tokens, what is optimised, what of the model is changed."""
+    def effort(
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
+    ) -> None:
+        """Add to the ledger of effort: training FLOPs, tokens, what is optimised, what of the model is changed.
+
+        `seconds` are those of earlier runs from whose checkpoint this one went on, as `flops` and `tokens` are of the
+        whole training; `pace` names the settings that decide the speed, where FLOPs alone do not.
+        """
 
     def progress(self, what: str, total: int | None, unit: str) -> Any:
         """A context manager that gives a `Progress`."""
@@ -118,7 +131,16 @@ class NullTracker(_Tracks):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing."""
 
-    def effort(self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "") -> None:
+    def effort(
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
+    ) -> None:
         """Do nothing."""
 
     def artifact(self, path: Path) -> None:
@@ -145,8 +167,9 @@ class SpoolTracker(_Tracks):
         self.stage = stage
         self.run = run_name()
         self._started = time.monotonic()
+        self._seconds_before = 0.0
         self._effort_path = effort
-        self._effort: dict[str, Any] = {"flops": 0.0, "tokens": 0, "objective": "", "customisation": ""}
+        self._effort: dict[str, Any] = {"flops": 0.0, "tokens": 0, "objective": "", "customisation": "", "pace": ""}
         folder = root / self.run
         folder.mkdir(parents=True, exist_ok=True)
         self._spool = (folder / f"{stage}.jsonl").open("a", encoding="utf-8", buffering=1)
@@ -168,16 +191,27 @@ class SpoolTracker(_Tracks):
         """Record that a file belongs to the run."""
         self._write("artifact", path=path.as_posix())
 
-    def effort(self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "") -> None:
+    def effort(
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
+    ) -> None:
         """Add to the ledger of effort."""
         self._effort["flops"] += float(flops)
         self._effort["tokens"] += int(tokens)
+        self._seconds_before += seconds
         self._effort["objective"] = objective or self._effort["objective"]
         self._effort["customisation"] = customisation or self._effort["customisation"]
+        self._effort["pace"] = pace or self._effort["pace"]
 
     def close(self, status: str, exit_code: int = 0) -> None:
         """End the run with `status` finished, failed or preempted, and write its line of the ledger."""
-        seconds = time.monotonic() - self._started
+        seconds = self._seconds_before + time.monotonic() - self._started
         entry = {
             "run": self.run,
             "stage": self.stage,

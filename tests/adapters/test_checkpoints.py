@@ -63,6 +63,27 @@ def test_they_are_found_again_by_a_later_run(opened):
         assert store.latest().values == {"note": "at 5"}
 
 
+def test_what_a_training_has_taken_adds_up_over_the_runs_that_go_on_with_it(opened, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    with opened() as store:
+        now[0] += 50  # another training, for instance, that comes first
+        assert store.latest() is None
+        now[0] += 7
+        save(store, 5)
+        now[0] += 1000  # killed before the next checkpoint: this is lost
+    with opened() as store:
+        store.pin(0, {}, {})
+        assert store.latest().seconds == 7
+        now[0] += 3
+        save(store, 10)
+        assert store.seconds_before == 7
+        assert store.pinned(0).values == {}
+    with opened() as store:
+        assert store.latest().values == {"note": "at 10"}
+        assert store.seconds_before == 10
+
+
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
 @pytest.mark.parametrize("harm", ["truncate", "flip", "remove"])
 def test_a_harmed_checkpoint_is_passed_over_with_a_warning(opened, name, harm):

@@ -33,13 +33,25 @@ def test_every_event_is_on_the_disk_at_once(tracker: SpoolTracker, tmp_path: Pat
 
 def test_effort_adds_up_and_keeps_the_last_words(tracker: SpoolTracker, tmp_path: Path) -> None:
     tracker.effort(flops=1e9, tokens=5, objective="a")
-    tracker.effort(flops=2e9, tokens=6, customisation="b")
+    tracker.effort(flops=2e9, tokens=6, customisation="b", pace="c")
     tracker.close("finished")
     (entry,) = map(json.loads, (tmp_path / ".moteur/effort.jsonl").read_text().splitlines())
     assert (entry["flops"], entry["tokens"], entry["objective"], entry["customisation"]) == (3e9, 11, "a", "b")
+    assert entry["pace"] == "c"
     assert entry["seconds"] >= 0
     assert entry["peak_memory_mib"] > 1
     assert events(tmp_path)[-1]["effort"] == entry
+
+
+def test_the_time_in_the_ledger_has_that_of_the_runs_from_whose_checkpoint_this_one_went_on(
+    tracker: SpoolTracker, tmp_path: Path
+) -> None:
+    tracker.effort(seconds=1000.0)
+    tracker.effort(seconds=500.5)
+    tracker.close("finished")
+    entry = json.loads((tmp_path / ".moteur/effort.jsonl").read_text(encoding="utf-8"))
+    assert 1500.5 <= entry["seconds"] < 1600
+    assert events(tmp_path)[-1]["seconds"] >= 1500.5
 
 
 def test_names_of_runs_sort_by_time() -> None:

@@ -42,11 +42,16 @@ def test_chinchilla_itself_is_six_n_d() -> None:
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 9))
 def test_more_of_anything_needs_more_disk(parameters: int, tokens: int, candidates: int) -> None:
-    one = budgets.disk(parameters=parameters, tokens=tokens, vocab_size=2048, candidates=candidates)
-    more = budgets.disk(parameters=parameters + 1, tokens=tokens, vocab_size=70_000, candidates=candidates + 1)
+    one = budgets.disk(parameters=parameters, tokens=tokens, token_bytes=2, models=7, candidates=candidates)
+    more = budgets.disk(parameters=parameters + 1, tokens=tokens, token_bytes=4, models=7, candidates=candidates + 1)
     assert one.total == one.weights + one.checkpoints + one.data
     assert more.weights > one.weights
     assert more.data > one.data
+
+
+def test_the_models_of_stages_are_on_the_disk_twice_and_compressed_ones_once() -> None:
+    need = budgets.disk(parameters=10, tokens=100, token_bytes=2, models=7, candidates=8)
+    assert (need.weights, need.data) == ((2 * 7 + 8) * 40, 2 * (200 + 800))
 
 
 def tokens(budget: str | None, parameters: int = 1000) -> int:
