@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
@@ -35,8 +36,8 @@ LEARNT = {
     "masked": "masked-token cross-entropy",
     "span_corruption": "corrupted-span cross-entropy",
 }
-IN_PARTS = {"processes", "microbatch_size"}
-"""Settings that cut the same batches otherwise: a training goes on from its checkpoints when they change."""
+NOT_LEARNT = {"processes", "microbatch_size", "checkpoint_every"}
+"""Settings that cut the same batches otherwise, or save at other steps: a training goes on when they change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +115,9 @@ def main(params: Params, tracker: Tracker) -> PretrainingReport:
     sections = {
         "seed": params.seed,
         "model": params.model.model_dump(mode="json"),
-        "pretraining": params.pretraining.model_dump(mode="json", exclude=IN_PARTS),
+        "pretraining": params.pretraining.model_dump(mode="json", exclude=NOT_LEARNT),
     }
-    inputs = [Artifact.TOKENS.path, Artifact.TOKENIZER.path]
+    inputs = [Artifact.TOKENS.path, Artifact.TOKENIZER.path, *_given(params.pretraining.init)]
     first = processes.place().rank == 0
     with Checkpoints.opened("pretraining", sections, inputs) if first else nullcontext() as store:
         if store:
@@ -140,6 +141,11 @@ def main(params: Params, tracker: Tracker) -> PretrainingReport:
         customisation="all weights" + (", from scratch" if params.pretraining.init is None else ""),
     )
     return report
+
+
+def _given(init: str | None) -> list[Path]:
+    """The folder of the model to begin with, where `pretraining.init` names one: its content may change."""
+    return [Path(init)] if init is not None and Path(init).is_dir() else []
 
 
 class _Trainer:
@@ -193,7 +199,7 @@ class _Trainer:
         settings, run = self.settings, self.run
         self.model.train()
         with self.tracker.progress("tokens", self.steps * self._step_tokens, "tokens") as bar:
-            bar.advance(run.step * self._step_tokens)
+            bar.resume(run.step * self._step_tokens)
             for step in self._steps():
                 run.step = step.step
                 measured = self._validate() if self._is_due(step.step, settings.evaluate_every) else None

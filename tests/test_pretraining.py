@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.likelihood import likelihood
 from pipelines.errors import ArtifactError, DataError, ParamsError, Preempted, ResourceError
 from tests import fixtures, workspaces
-from tests.learning import params
+from tests.learning import Stops, params
 from tests.workspaces import TOKENIZATION
 
 MODEL = {
@@ -167,6 +168,31 @@ def test_after_sigterm_the_state_is_saved_and_the_next_run_ends_as_if_nothing_ha
     run(resumed)
     assert resumed.points[0][0] == 18
     assert outputs() == whole
+
+
+def test_a_run_goes_on_when_checkpoints_are_asked_for_at_other_steps_and_its_bar_begins_where_it_was(
+    workspace, monkeypatch
+):
+    with pytest.raises(Preempted):
+        run(Stops(monkeypatch, 17).tracker())
+    resumed = Stops(monkeypatch, 10**9)
+    run(resumed.tracker(), checkpoint_every=4)
+    assert resumed.seen == 40 - 17
+    assert resumed.resumed == 17 * 256
+
+
+def test_a_run_from_a_given_model_begins_anew_when_the_content_of_its_folder_changes(workspace, monkeypatch, capsys):
+    for folder, steps in (("given", 10), ("other", 20)):
+        run(max_tokens=steps * 256)
+        Artifact.BASE.path.rename(folder)
+    with pytest.raises(Preempted):
+        run(Stops(monkeypatch, 17).tracker(), init="given")
+    assert capsys.readouterr().err == ""
+    shutil.copytree("other", "given", dirs_exist_ok=True)
+    anew = Stops(monkeypatch, 10**9)
+    run(anew.tracker(), init="given")
+    assert anew.seen == 40
+    assert capsys.readouterr().err.startswith("pretraining: starting anew: ")
 
 
 def test_a_killed_run_that_had_stopped_early_resumes_to_the_same_end(workspace, monkeypatch):

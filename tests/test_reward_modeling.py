@@ -250,12 +250,16 @@ def test_a_run_stopped_at_either_model_and_resumed_is_the_run_that_was_never_sto
 
     made = [Path("models/reward"), Path("models/held_out_reward"), Path("reports/curves/reward_modeling.csv")]
     options = {"epochs": 1.0, "checkpoint_every": 3}
-    expected = run(**options), [files.sha256(path) for path in made]
+    expected = run(Counting(), **options), [files.sha256(path) for path in made]
+    whole = len(seen)
+    seen.clear()
     monkeypatch.setattr(stage, "preempted", lambda: len(seen) >= after)
     with pytest.raises(Preempted, match="goes on from there"):
         run(Counting(), **options)
     monkeypatch.setattr(stage, "preempted", lambda: False)
-    assert run(Counting(), **options) == expected[0]
+    seen.clear()
+    assert run(Counting(), **{**options, "checkpoint_every": 4}) == expected[0]
+    assert len(seen) < whole
     assert [files.sha256(path) for path in made] == expected[1]
     assert not list(Path(".moteur/checkpoints").glob("*/*/0*"))
 

@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         for file in [fresh, *fresh.rglob("*")] if fresh.is_dir() else [fresh]:
             if file.is_file():
                 _sync(file)
-        if path.is_dir():
+        if path.exists() and (path.is_dir() or fresh.is_dir()):
             path.rename(holder / "old")
         fresh.replace(path)
         _sync(path.parent)

@@ -77,7 +77,8 @@ class Pretraining(Section):
     encoder (Devlin et al. 2018). span_corruption: say the spans that are hidden, by an encoder and a decoder (Raffel et
     al. 2020). Both take their shape from the section `model`."""
     init: str | None
-    """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model."""
+    """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model. DVC sees another
+    name, and not another content of the folder: then `moteur run --from pretraining`."""
     context: Positive
     """Length of a packed training sequence in tokens."""
     batch_size: Positive
