@@ -22,7 +22,7 @@ from pipelines.core.learning.accumulation import InParts
 from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.denoising import Corrupted, Filled
 from pipelines.core.learning.schedules import warmup_cosine
-from pipelines.errors import DataError, Preempted
+from pipelines.errors import ArtifactError, DataError, Preempted
 from pipelines.params import Params, Pretraining
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class _Trainer:
         self.precision = machine.precision(settings.precision)
         self.tokens = TokenStore.open(Artifact.TOKENS.path)
         self.tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
+        _require_fitting(self.tokens, self.tokenizer)
         self.packed = _packed(self.tokens.split("train"), settings, params.seed, self.tokenizer.eos_token_id)
         self.valid = _held_out(self.tokens, "valid")
         self.test = _held_out(self.tokens, "test")
@@ -368,6 +369,17 @@ class _Trainer:
             "best_step": self.run.patience.best_step,
             "stopped_early": self.run.patience.exhausted and self.run.step < self.steps,
         }
+
+
+def _require_fitting(tokens: TokenStore, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raises ArtifactError when the shards were written with another tokenizer."""
+    theirs, ours = (tokens.vocab_size, tokens.eos), (len(tokenizer), tokenizer.eos_token_id)
+    if theirs != ours:
+        raise ArtifactError(
+            f"{Artifact.TOKENS} was written with a tokenizer of {theirs[0]:,} entries and end token {theirs[1]}, but"
+            f" {Artifact.TOKENIZER} has {ours[0]:,} and end token {ours[1]}: they do not belong together; run"
+            " tokenization again."
+        )
 
 
 def _packed(row: Tokens, settings: Pretraining, seed: int, separator: int) -> Packed:

@@ -3,6 +3,7 @@
 import csv
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.likelihood import likelihood
+from pipelines.core.text import chat
 from pipelines.errors import ArtifactError, DataError, ParamsError, Preempted, ResourceError
 from tests import fixtures, workspaces
 from tests.learning import Stops, params
@@ -271,6 +273,27 @@ def test_a_given_model_with_another_tokenizer_is_refused(workspace):
     models.save(fixtures.tiny_model(other), other, workspace / "given")
     with pytest.raises(ParamsError, match=r"set tokenization\.init to 'given' too"):
         run(init="given")
+
+
+def test_row_40_tokens_of_another_tokenizer_are_told_before_training(workspace):
+    Path("models/tokenizer").unlink()
+    fixtures.tiny_tokenizer(["a tokenizer of other words"] * 9, vocab_size=300).save_pretrained("models/tokenizer")
+    ledger = Ledger()
+    with pytest.raises(
+        ArtifactError,
+        match=r"data/tokens was written with .* 375 entries .*, but models/tokenizer has .*tokenization again",
+    ):
+        run(ledger)
+    assert ledger.points == []
+
+
+def test_row_40_tokens_with_another_end_are_told_before_training(workspace):
+    tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
+    tokenizer.eos_token = chat.USER
+    Path("models/tokenizer").unlink()
+    tokenizer.save_pretrained("models/tokenizer")
+    with pytest.raises(ArtifactError, match=r"end token 1, but .* end token 2: they"):
+        run()
 
 
 def test_a_disk_without_room_for_checkpoints_is_told_at_the_start(workspace, monkeypatch):
