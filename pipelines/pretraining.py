@@ -176,7 +176,7 @@ class _Trainer:
             parameters=int(self.model.num_parameters()),
             step_tokens=self._step_tokens,
         )
-        self.steps = max(1, tokens // self._step_tokens)
+        self.steps = tokens // self._step_tokens
         self.run = _Run(patience=training.Patience(limit=settings.patience))
         self.corrupt: denoising.Corrupt | None = None
         if settings.objective != "causal":
