@@ -1,7 +1,6 @@
 """The frame of a stage: load params, track, run `main`, write the report, turn errors into sentences."""
 
 import dataclasses
-import errno
 import gc
 import math
 import os
@@ -139,8 +138,8 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201  the user reads this
     except MemoryError:
         code = _say(name, ResourceError("Out of memory: lower batch sizes in params.yaml, or use a machine with more."))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not files.disk_is_full(error):
             raise
         code = _say(
             name,
