@@ -76,7 +76,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
     before = bits_per_byte(model, valid, valid.num_bytes, context, precision=precision)
     custom = customisation.prepare(settings, model, tokenizer, params.seed)
     mixed = _mixture(tokenizer, settings, _longest(settings, model), store.split("train"), params.seed)
-    sections = {"seed": params.seed, "finetuning": settings.model_dump()}
+    sections = {"seed": params.seed, "finetuning": settings.model_dump(exclude={"checkpoint_every"})}
     inputs = [artifact.path for artifact in (Artifact.VALIDATED, Artifact.TOKENS, Artifact.BASE)]
     with Checkpoints.opened("finetuning", sections, inputs) as checkpoints:
         checkpoints.require_space(3 * 4 * model.num_parameters())
@@ -144,7 +144,7 @@ class _Watch:
     def __init__(self, tracker: Tracker, bar: Progress, found: Checkpoint | None) -> None:
         self.steps = [sft.Step(**values) for values in found.values["steps"]] if found else []
         self._tracker, self._bar = tracker, bar
-        bar.advance(sum(step.tokens for step in self.steps))
+        bar.resume(sum(step.tokens for step in self.steps))
 
     def __call__(self, step: sft.Step) -> None:
         self.steps.append(step)

@@ -95,7 +95,8 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     _refuse_dead_reward(
         start.said.rewards, settings.reward_model_weight, [entry.function for entry in settings.reward_functions]
     )
-    sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
+    learnt = settings.model_dump(exclude={"checkpoint_every"})
+    sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": learnt}
     inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
     inputs += [Artifact.TOKENS.path] if learner.text else []
     with Checkpoints.opened("ppo", sections, inputs) as store:
@@ -171,7 +172,7 @@ def _learn(
             learner.restore(found.tensors, found.values)
             steps = [Step(**values) for values in found.values["steps"]]
             axis = [Examined.of(store.pinned(updates).values) for updates in found.values["measured"]]
-            bar.advance(found.step)
+            bar.resume(found.step)
         for step in learner.steps(start=len(steps)):
             steps.append(step)
             tracker.log({name: value for name, value in asdict(step).items() if value is not None}, step.iteration)

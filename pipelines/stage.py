@@ -1,7 +1,6 @@
 """The frame of a stage: load params, track, run `main`, write the report, turn errors into sentences."""
 
 import dataclasses
-import errno
 import gc
 import math
 import os
@@ -121,9 +120,11 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
         os.environ.setdefault(variable, value)
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
     processes.end_with_the_first()
-    tracker = NullTracker() if processes.place().rank else SpoolTracker(name)
+    tracker: NullTracker | SpoolTracker = NullTracker()
     status, code = "failed", 1
     try:
+        if processes.place().rank == 0:
+            tracker = SpoolTracker(name)
         params = load_params()
         tracker.params({"seed": params.seed, name: params.model_dump(mode="json").get(name)})
         with _noticing_sigterm():
@@ -139,8 +140,8 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201  the user reads this
     except MemoryError:
         code = _say(name, ResourceError("Out of memory: lower batch sizes in params.yaml, or use a machine with more."))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not files.disk_is_full(error):
             raise
         code = _say(
             name,
@@ -150,7 +151,7 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
             ),
         )
     finally:
-        tracker.close(status, code)
+        _close(tracker, name, status, code)
     sys.stderr.flush()
     gc.freeze()  # or Python looks through all that the libraries made, to free it, for up to a second
     sys.exit(code)
@@ -158,6 +159,18 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+
+def _close(tracker: NullTracker | SpoolTracker, name: str, status: str, code: int) -> None:
+    """End the tracking; that the disk is too full for it must not hide how the stage ended."""
+    try:
+        tracker.close(status, code)
+    except OSError as error:
+        print(  # noqa: T201  the user reads this
+            f"{name}: the ledger ({State.EFFORT}) or the spool lacks the line on how this ended, {status} with exit"
+            f" code {code}: {error}",
+            file=sys.stderr,
+        )
 
 
 def _say(name: str, error: MoteurError) -> int:

@@ -147,9 +147,11 @@ def test_a_run_stopped_and_resumed_is_the_run_that_was_never_stopped(tmp_path, m
     with pytest.raises(Preempted, match="goes on from there"):
         finetuning.main(params, stops.tracker())
     resumed = Stops(monkeypatch, 10**9)
-    assert finetuning.main(params, resumed.tracker()) == expected[0]
+    rarely = {"finetuning": params.finetuning.model_copy(update={"checkpoint_every": 4})}
+    assert finetuning.main(params.model_copy(update=rarely), resumed.tracker()) == expected[0]
     assert 0 < resumed.seen < expected[0].num_steps - 4
     assert resumed.seconds_before > 0
+    assert 0 < resumed.resumed < expected[0].num_tokens
     assert [files.sha256(path) for path in made] == expected[1]
 
 

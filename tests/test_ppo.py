@@ -184,9 +184,10 @@ def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_never_stopped(wo
         run(stops.tracker())
     monkeypatch.setattr(stage, "preempted", lambda: False)
     resumed = Stops(monkeypatch, 10**9)
-    assert run(resumed.tracker()) == expected[0]
+    assert run(resumed.tracker(), checkpoint_every=3) == expected[0]
     assert resumed.seen == 4 - after
     assert resumed.seconds_before > 0
+    assert resumed.resumed == after
     assert [files.sha256(path) for path in made] == expected[1]
 
 

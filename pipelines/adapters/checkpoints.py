@@ -2,18 +2,20 @@
 
 They lie in `.moteur/checkpoints/<stage>/<key>/<step>/`, where the key is a hash of what the training depends on:
 other settings or other data never meet old state. A checkpoint appears whole or not at all, two are kept, and a lock
-keeps a second trainer out.
+keeps a second trainer out. A training that is over removes its own, and those that lay beside them when it was opened.
 """
 
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -51,6 +53,8 @@ class Checkpoints:
         self.seconds_before = 0.0
         """What the training took in earlier runs, up to the checkpoint that `latest` found."""
         self._begun = time.monotonic()
+        beside = (other for other in sorted(folder.parent.iterdir()) if other != folder)
+        self._others = [other for other in beside if _steps(other) or (other / PINNED).is_dir()]
 
     @classmethod
     @contextmanager
@@ -63,6 +67,8 @@ class Checkpoints:
     ) -> "Iterator[Checkpoints]":
         """Open the checkpoints of `stage` under these params sections (as plain values) and input artifacts.
 
+        Says so on stderr when there are some of other params or inputs.
+
         Raises:
             ResourceError: when another process trains with the same params and inputs in this workspace.
         """
@@ -70,9 +76,18 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("a+", encoding="utf-8") as lock:
             _seize(lock, stage)
-            for torn in folder.glob(".*"):
-                shutil.rmtree(torn)
-            yield cls(folder)
+            _sweep(folder)
+            store = cls(folder)
+            store._tell_of_others(stage)
+            yield store
+
+    def _tell_of_others(self, stage: str) -> None:
+        if self._others:
+            print(  # noqa: T201  the user reads this
+                f"{stage}: {'' if self._steps() else 'starting anew: '}{self.folder.parent} holds checkpoints of other"
+                " params or inputs, which are removed once this training has finished",
+                file=sys.stderr,
+            )
 
     def require_space(self, state_bytes: int, pinned_bytes: int = 0) -> None:
         """Check that the kept checkpoints, the one being written and all that will be pinned fit on the disk.
@@ -86,8 +101,8 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise ResourceError(
-                f"Checkpoints need {needed / 2**20:,.0f} MiB below {self.folder.parent} but {free / 2**20:,.0f} MiB are"
-                " free: free some space, or make the model smaller (section model in params.yaml)."
+                f"Checkpoints need {math.ceil(needed / 2**20):,} MiB below {self.folder.parent} but {free // 2**20:,}"
+                " MiB are free: free some space, or make the model smaller (section model in params.yaml)."
             )
 
     def latest(self) -> Checkpoint | None:
@@ -144,13 +159,15 @@ class Checkpoints:
             raise ArtifactError(f"{error} Remove {self.folder} and run again: the training begins anew.") from None
 
     def discard(self) -> None:
-        """Remove all: the outputs are safe."""
-        for step in self._steps():
-            shutil.rmtree(self._folder(step))
-        shutil.rmtree(self.folder / PINNED, ignore_errors=True)
+        """Remove all, as the outputs are safe; also those of other params or inputs, unless a process uses them."""
+        _clear(self.folder)
+        for other in self._others:
+            with (other / "lock").open("a+", encoding="utf-8") as lock, suppress(ResourceError):
+                _seize(lock, other.parent.name)
+                _clear(other)
 
     def _steps(self) -> list[int]:
-        return sorted(int(item.name) for item in self.folder.iterdir() if item.name.isdigit())
+        return _steps(self.folder)
 
     def _folder(self, step: int) -> Path:
         return self.folder / f"{step:09}"
@@ -180,6 +197,25 @@ def key(stage: str, sections: Mapping[str, Any], inputs: Iterable[Path]) -> str:
         "inputs": {str(path): files.sha256(path) for path in inputs},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(item.name) for item in folder.glob("*") if item.name.isdigit() and item.is_dir())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed writer has left."""
+    for torn in folder.glob(".*"):
+        if torn.is_dir():
+            shutil.rmtree(torn)
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the lock, which another process may be about to take."""
+    _sweep(folder)
+    for step in _steps(folder):
+        shutil.rmtree(folder / f"{step:09}")
+    shutil.rmtree(folder / PINNED, ignore_errors=True)
 
 
 def _seize(lock: TextIO, stage: str) -> None:

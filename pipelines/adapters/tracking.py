@@ -78,6 +78,9 @@ def append(spool: Path, event: str, **fields: Any) -> None:
 class Progress(Protocol):
     """A running piece of work that a person watches."""
 
+    def resume(self, amount: int) -> None:
+        """Begin with `amount` units that an earlier run has done: they tell nothing of the speed of this one."""
+
     def advance(self, amount: int = 1, **figures: float) -> None:
         """Move on by `amount` units; `figures` (loss, reward, ...) are shown beside the bar."""
 
@@ -156,6 +159,9 @@ class NullTracker(_Tracks):
 
 
 class _Silent:
+    def resume(self, amount: int) -> None:
+        """Do nothing."""
+
     def advance(self, amount: int = 1, **figures: float) -> None:
         """Do nothing."""
 
@@ -249,8 +255,13 @@ class _Lines:
 
     def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
-        self._done = 0
+        self._done = self._before = 0
         self._started = self._last = time.monotonic()
+
+    def resume(self, amount: int) -> None:
+        """Count from `amount` on, and the time from now."""
+        self._done = self._before = amount
+        self._started = time.monotonic()
 
     def advance(self, amount: int = 1, **figures: float) -> None:
         """Count, and print when it is time."""
@@ -259,7 +270,7 @@ class _Lines:
         if now - self._last < self.every:
             return
         self._last = now
-        rate = self._done / (now - self._started)
+        rate = (self._done - self._before) / (now - self._started)
         of = f"/{self._total:,}" if self._total else ""
         left = f"  {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
         print(  # noqa: T201  this is the progress display
@@ -288,6 +299,11 @@ def _bar(what: str, total: int | None, unit: str) -> Iterator[Progress]:
         done = 0
 
         class _Shown:
+            def resume(self, amount: int) -> None:
+                nonlocal started
+                started = time.monotonic()
+                display.reset(task, completed=amount)
+
             def advance(self, amount: int = 1, **figures: float) -> None:
                 nonlocal done
                 done += amount

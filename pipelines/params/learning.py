@@ -77,7 +77,8 @@ class Pretraining(Section):
     encoder (Devlin et al. 2018). span_corruption: say the spans that are hidden, by an encoder and a decoder (Raffel et
     al. 2020). Both take their shape from the section `model`."""
     init: str | None
-    """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model."""
+    """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model. DVC sees another
+    name, and not another content of the folder: then `moteur run --from pretraining`."""
     context: Positive
     """Length of a packed training sequence in tokens."""
     batch_size: Positive
@@ -88,7 +89,7 @@ class Pretraining(Section):
     """Processes on this machine that share each batch; `threads` are those of each. A group that torchrun has made,
     here or on several machines, is joined instead."""
     max_tokens: Positive
-    """Training ends after this many tokens, where `budget` is null."""
+    """Training ends after this many tokens, where `budget` is null; at least those of one step."""
     budget: str | None
     """Instead of `max_tokens`: "20 tokens/parameter" (of the model as it is), "1e15 FLOPs" (6 for each parameter and
     token), or a time: "10 minutes". A time is counted at a speed that stands beside it, "10 minutes at 125 GFLOP/s",
@@ -124,6 +125,15 @@ class Pretraining(Section):
         if value is not None:
             budgets.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _something_is_shown_and_something_hidden(self) -> Self:
+        if self.objective != "causal" and self.context < 2:
+            raise ValueError(
+                f"pretraining.context is {self.context}, but pretraining.objective {self.objective} hides a part of"
+                " each sequence and shows the rest: raise the first to 2 at least in params.yaml"
+            )
+        return self
 
     @model_validator(mode="after")
     def _each_process_has_a_row(self) -> Self:

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,56 @@ def test_other_input_never_meets_old_state(opened, source):
         assert store.latest() is None
 
 
+def test_checkpoints_of_other_params_are_told_of_and_go_when_this_training_has_finished(opened, capsys):
+    with opened() as old:
+        save(old, 5)
+        old.pin(0, {"weight": torch.ones(1)}, {})
+    assert capsys.readouterr().err == ""
+    with opened({**SECTIONS, "seed": 8}) as store:
+        assert re.fullmatch(
+            r"training: starting anew: .*checkpoints/training holds checkpoints of other params or inputs, .*\n",
+            capsys.readouterr().err,
+        )
+        save(store, 3)
+        assert (old.folder / "000000005").is_dir()
+    with opened({**SECTIONS, "seed": 8}) as store:
+        assert re.match(r"training: .*checkpoints/training holds", capsys.readouterr().err)
+        store.discard()
+    assert [item.name for item in old.folder.iterdir()] == ["lock"]
+    with opened():
+        assert capsys.readouterr().err == ""
+
+
+def test_checkpoints_of_other_params_stay_while_a_process_uses_them(opened):
+    with opened() as other:
+        save(other, 5)
+        with opened({**SECTIONS, "seed": 8}) as store:
+            store.discard()
+        assert other.latest().step == 5
+
+
+def test_checkpoints_that_a_training_of_other_params_leaves_meanwhile_stay(opened):
+    with opened({**SECTIONS, "seed": 8}) as store:
+        with opened() as other:
+            save(other, 5)
+        store.discard()
+    with opened() as other:
+        assert other.latest().step == 5
+
+
+def test_stray_files_are_passed_over(opened, tmp_path):
+    with opened() as store:
+        save(store, 5)
+        for name in (".DS_Store", "000000010", "000000007"):
+            (store.folder / name).write_text("stray")
+        (store.folder.parent / "notes").write_text("stray")
+    with opened() as store:
+        assert store.latest().step == 5
+        save(store, 10)
+        assert store.latest().step == 10
+        store.discard()
+
+
 def test_the_order_of_keys_does_not_matter(source):
     turned = dict(reversed(SECTIONS.items()))
     assert checkpoints.key("training", SECTIONS, [source]) == checkpoints.key("training", turned, [source])
@@ -186,6 +237,13 @@ def test_too_small_a_disk_is_told_at_the_start_with_figures(opened, monkeypatch)
         store.require_space(2**20)
         with pytest.raises(ResourceError, match=r"Checkpoints need 6 MiB below .* but 5 MiB are free"):
             store.require_space(2 * 2**20)
+
+
+def test_the_figures_of_too_small_a_disk_differ(opened, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 0, 6 * 2**20 - 1))
+    with opened() as store, pytest.raises(ResourceError, match=r"need 6 MiB below .* but 5 MiB are free"):
+        store.require_space(2 * 2**20)
 
 
 def test_a_disk_that_fills_up_leaves_the_checkpoints_before(opened, monkeypatch):

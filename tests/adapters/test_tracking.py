@@ -78,6 +78,28 @@ def test_off_a_terminal_progress_is_a_line_now_and_then(
     assert re.fullmatch(r"ppo: training  500/1,000 tokens  45/s  loss 1\.250  11 s left", line)
 
 
+def test_what_an_earlier_run_has_done_counts_neither_for_the_rate_nor_for_the_time_left(
+    tracker: SpoolTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 2.0, 12.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(now))
+    with tracker.progress("training", 1000, "tokens") as bar:
+        bar.resume(500)
+        bar.advance(100, loss=2.5)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "ppo: training  600/1,000 tokens  10/s  loss 2.500  40 s left"
+
+
+def test_on_a_terminal_a_bar_begins_with_what_an_earlier_run_has_done(
+    tracker: SpoolTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with tracker.progress("training", 10, "tokens") as bar:
+        bar.resume(4)
+        bar.advance(5, loss=1.25)
+    assert "9/10" in capsys.readouterr().err
+
+
 def test_on_a_terminal_there_is_a_bar(
     tracker: SpoolTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

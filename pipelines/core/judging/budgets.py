@@ -103,9 +103,14 @@ def pretraining_tokens(budget: str | None, *, max_tokens: int, parameters: int, 
         step_tokens: Tokens of one step.
 
     Raises:
-        ParamsError: for a time without a speed, and for a budget that does not pay for one step.
+        ParamsError: for a time without a speed, and for what does not suffice for one step.
     """
     if budget is None:
+        if max_tokens < step_tokens:
+            raise ParamsError(
+                f"pretraining.max_tokens is {max_tokens:,}, but one step takes {step_tokens:,} (pretraining.batch_size"
+                " x pretraining.context): raise the first, or lower one of these, in params.yaml"
+            )
         return max_tokens
     meant = written.parse(budget)
     if not meant.is_settled:

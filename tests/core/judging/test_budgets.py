@@ -89,6 +89,12 @@ def test_a_time_without_a_speed_is_refused_with_the_command_that_measures_it() -
     assert "`moteur plan --apply tokens` measures" in str(caught.value)
 
 
+def test_fewer_tokens_than_those_of_one_step_are_refused() -> None:
+    with pytest.raises(ParamsError, match=r"pretraining\.max_tokens is 63, but one step takes 64 .*: raise the first"):
+        budgets.pretraining_tokens(None, max_tokens=63, parameters=1000, step_tokens=64)
+    assert budgets.pretraining_tokens(None, max_tokens=64, parameters=1000, step_tokens=64) == 64
+
+
 @pytest.mark.parametrize("unit", ["FLOPs", "seconds at 1 kFLOP/s", "tokens/parameter"])
 def test_a_budget_too_small_for_one_step_is_refused_and_what_is_advised_suffices(unit: str) -> None:
     with pytest.raises(
