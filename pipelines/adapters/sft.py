@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention, optimizers
-from pipelines.core.learning.mixture import IGNORED
+from pipelines.core.learning.padding import IGNORED
 from pipelines.errors import Preempted
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import pytest
 from pipelines.adapters import sft
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.resumption import Resumption
-from pipelines.core.learning.mixture import IGNORED, Example
+from pipelines.core.learning.mixture import Example
+from pipelines.core.learning.padding import IGNORED
 from pipelines.errors import Preempted, TrainingError
 from tests import fixtures
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.core.learning.padding import IGNORED
+
 Ids = NDArray[np.int64]
 
 HIDDEN_SHARE = 0.15
@@ -19,8 +21,6 @@ MASKED_SHARE, RANDOM_SHARE = 0.8, 0.1
 """Of the hidden tokens; the rest stays as it is."""
 MEAN_SPAN = 3
 """Tokens of a corrupted span, in the mean."""
-IGNORED = -100
-"""Where nothing is asked."""
 
 
 class Gaps(NamedTuple):

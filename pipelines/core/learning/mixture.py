@@ -9,13 +9,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.learning.batches import Row
+from pipelines.core.learning.padding import IGNORED
 from pipelines.core.text import prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100
-"""Label of a token that is not in the loss."""
 
 Record = Mapping[str, Any]
 
