@@ -98,6 +98,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
                 precision=precision,
                 resume=Resumption(store=checkpoints, found=found, every=settings.checkpoint_every, values=watch.values),
                 adapter=custom.adapter,
+                rows=custom.rows,
                 on_step=watch,
                 stop=stage.preempted,
             )
@@ -107,20 +108,19 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
         files.write_csv(Artifact.FINETUNING_CURVE.path, ["step", "loss", "learning_rate"], curve)
         models.save(trained.model, tokenizer, Artifact.SFT.path)
         checkpoints.discard()
-    trainable = trained.trainable_parameters - custom.frozen_in_rows
     tracker.effort(
         flops=compute.TRAINING.flops(trained.model.num_parameters(), mixed.num_tokens),
         tokens=mixed.num_tokens,
         seconds=checkpoints.seconds_before,
         objective="likelihood of the assistant's turns",
-        customisation=f"{settings.method}: {trainable:,} weights",
+        customisation=f"{settings.method}: {trained.trainable_parameters:,} weights",
     )
     return FinetuningReport(
         **answered,
         forgetting=forgetting(before, after),
         bits_per_byte_before=before,
         bits_per_byte_after=after,
-        trainable_parameters=trainable,
+        trainable_parameters=trained.trainable_parameters,
         num_conversations=mixed.num_conversations,
         num_left_out=mixed.num_left_out,
         num_tokens=mixed.num_tokens,

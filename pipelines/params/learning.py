@@ -156,6 +156,14 @@ class Lora(Section):
     """Dropout on the adapter's input."""
 
 
+class FinetuningLora(Lora):
+    """Low-rank adapters on a base model, which has never read the tokens that tell the roles."""
+
+    train_embeddings: bool
+    """True: the embeddings are trained whole. False: only the rows of those tokens are, so that less is learnt and,
+    without replay, less than half as much forgotten."""
+
+
 class PromptTuning(Section):
     """A soft prompt (Lester et al. 2021, arXiv:2104.08691)."""
 
@@ -167,10 +175,10 @@ class Finetuning(Section):
     """The instruction model."""
 
     method: Literal["full", "lora", "prompt_tuning", "bitfit"]
-    """What is trained. full: all weights. lora: adapters and the embeddings. prompt_tuning: a soft prompt. bitfit:
+    """What is trained. full: all weights. lora: adapters and embeddings. prompt_tuning: a soft prompt. bitfit:
     biases, where the model has any (model.attention_bias), and the gains of norms. The last two also train the
     embeddings of the three tokens that tell the roles, which a base model has never read."""
-    lora: Lora
+    lora: FinetuningLora
     """Settings of the method `lora`."""
     prompt_tuning: PromptTuning
     """Settings of the method `prompt_tuning`."""
