@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WARM_UP, STEPS, SECONDS = 3, 8, 3.0
-"""Steps that are not counted; then at least so many, for at least so long."""
+"""Steps that are not counted; then at least this many, for at least this long."""
 DOCUMENT = 200
 """Tokens of a document; packed ones are kept apart, which costs time."""
 

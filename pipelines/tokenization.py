@@ -110,7 +110,7 @@ def _with_chat(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase
 
 
 def training_texts(folder: Path, max_bytes: int) -> Iterator[str]:
-    """Corpus and instructions; where they are more than `max_bytes`, so much of them, evenly drawn.
+    """Corpus and instructions; where they are more than `max_bytes`, this much of them, evenly drawn.
 
     Raises:
         DataError: when there are none, or `max_bytes` do not hold one of them.

@@ -25,7 +25,7 @@ from pipelines.errors import ArtifactError, MoteurError
 
 WHO = "probation"
 BEFORE = 10
-"""The champion before is remembered by so many times as many requests, where there are as many."""
+"""The champion before is remembered by this many times as many requests, where there are as many."""
 FALSE_ALARM = 0.01
 """Probability that one of all looks finds a champion worse that answers as the one before did (Bonferroni)."""
 LOOK_BACK = timedelta(days=7)

@@ -21,7 +21,7 @@ from pipelines.params import Ingestion, Source
 
 QUARANTINE: Final = "quarantine.jsonl"
 CACHE_KIB: Final = 4096
-"""Of the ids that were read, so much is held in memory."""
+"""Of the ids that were read, this much is held in memory."""
 HOPELESS_ROWS: Final = 1000
 """An input whose first rows, this many, are all bad is given up at once."""
 

@@ -21,7 +21,7 @@ FEWEST = 2
 def load(
     split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", *, tasks: Sequence[str], context: int, new_tokens: int
 ) -> Task:
-    """The prompts of a split that leave room for so many new tokens in the context, each once.
+    """The prompts of a split that leave room for this many new tokens in the context, each once.
 
     They are those of `tasks`. Where none of these tasks occurs the reward model has learnt from
     ready pairs, so theirs are taken; without any, those of all instructions.

@@ -35,7 +35,7 @@ class Model(Section):
     """Add trained biases to queries, keys, values and outputs of attention: a head can then look at a fixed distance
     whatever the tokens are."""
     look_back: list[Positive]
-    """Heads of the first layer, one for each distance, that begin by looking at the token so many places before: with
+    """Heads of the first layer, one for each distance, that begin by looking at the token this many places before: with
     what they write a later layer finds what stood beside a word, which is how a model copies (Olsson et al. 2022,
     arXiv:2209.11895). Needs attention_bias."""
     initializer_range: Rate
@@ -168,7 +168,7 @@ class PromptTuning(Section):
     """A soft prompt (Lester et al. 2021, arXiv:2104.08691)."""
 
     virtual_tokens: Positive
-    """Trained tokens with which every conversation begins; they take so many places of the model's context."""
+    """Trained tokens with which every conversation begins; they take this many places of the model's context."""
 
 
 class Finetuning(Section):

@@ -229,7 +229,7 @@ class Surface:
     beta: float
 
     def loss(self, parameters: float, tokens: float) -> float:
-        """Of a model of this size after so many tokens."""
+        """Of a model of this size after this many tokens."""
         return float(self.irreducible + self.a / parameters**self.alpha + self.b / tokens**self.beta)
 
     @property

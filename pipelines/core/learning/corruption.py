@@ -48,13 +48,13 @@ def masked(ids_T: Ids, draw: np.random.Generator, *, mask: int, vocab_size: int,
 
 
 def span_counts(length: int) -> tuple[int, int]:
-    """(tokens hidden, spans they form) of a text of so many tokens, at least 2: the same for every draw."""
+    """(tokens hidden, spans they form) of a text of this many tokens, at least 2: the same for every draw."""
     hidden = min(max(round(HIDDEN_SHARE * length), 1), length - 1)
     return hidden, min(max(round(hidden / MEAN_SPAN), 1), length - hidden)
 
 
 def num_sentinels(length: int) -> int:
-    """One for each span of a text of so many tokens, and one that ends the targets."""
+    """One for each span of a text of this many tokens, and one that ends the targets."""
     return span_counts(length)[1] + 1
 
 
