@@ -93,11 +93,16 @@ def write_report(report: Any, path: Path) -> None:
     Raises:
         ValueError: when a field is NaN or infinite; it is named.
     """
-    values = {field.name: _plain(getattr(report, field.name), field.name) for field in dataclasses.fields(report)}
+    values = {field.name: rounded(getattr(report, field.name), field.name) for field in dataclasses.fields(report)}
     files.write_json(path, values)
 
 
-def _plain(value: Any, where: str) -> Any:
+def rounded(value: Any, where: str) -> Any:
+    """What JSON can hold, with six significant digits.
+
+    Raises:
+        ValueError: for a number that is NaN or infinite; `where` begins its name.
+    """
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"report field {where} is {value}")
@@ -105,9 +110,9 @@ def _plain(value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): rounded(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [rounded(item, f"{where}[{index}]") for index, item in enumerate(value)]
     return value
 
 
