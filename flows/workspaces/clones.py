@@ -15,7 +15,7 @@ from flows import process
 from flows.workspaces import folders
 from pipelines.adapters import git as gits
 from pipelines.adapters import lineage
-from pipelines.adapters.alerts import environment_secrets
+from pipelines.adapters.secrets import environment_secrets
 from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, ParamsError
 
