@@ -6,14 +6,12 @@ up by the next, inside the stage where it was, unless the commit or the accepted
 anew, after what was trained is published. A key that was seen before, or drift shortly after drift, starts nothing.
 """
 
-import fcntl
-import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,8 +23,9 @@ from flows.retraining.records import UNFINISHED, Order, Record, Skipped
 from flows.supervision import services, supervisor
 from flows.workspaces import clones, profiles
 from pipelines import params as schema
-from pipelines.adapters import git, yaml_text
+from pipelines.adapters import git, locks, yaml_text
 from pipelines.adapters.alerts import Alerting, Outbox
+from pipelines.adapters.locks import BusyError
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError, ParamsError, ResourceError
 
@@ -127,22 +126,16 @@ def _refuse_unknown_stage(checkout: Path, start: str | None) -> None:
 @contextmanager
 def _alone(checkout: Path, say: Callable[[str], None], *, wait: bool) -> Iterator[None]:
     """Hold the lock of all retrainings of this checkout; the kernel frees it when we die, however we die."""
-    folder = checkout / State.RETRAININGS
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
+    path = checkout / State.RETRAININGS / "lock"
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            busy = f"Another retraining is under way (process {lock.read().strip() or 'unknown'})"
+            held.enter_context(locks.holding(path, wait=0))
+        except BusyError as error:
+            busy = f"Another retraining is under way (process {error.holder})"
             if not wait:
                 raise ResourceError(f"{busy}: `moteur retrain --wait` begins when it has ended.") from None
             say(f"{busy}: waiting for it to end.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+            held.enter_context(locks.holding(path))
         yield
 
 

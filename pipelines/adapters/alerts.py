@@ -3,17 +3,17 @@
 The outbox is a file of JSON lines that is only appended to. A key is alerted once, however often it is put.
 """
 
-import fcntl
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from pipelines.adapters import locks
 from pipelines.adapters.secrets import environment_secrets
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import redact
@@ -78,7 +78,7 @@ class Outbox:
             secrets = environment_secrets()
             title = said = redact(" ".join(title.split()), secrets)[:LONGEST_TITLE]
             line = {"event": "put", "key": key, "title": title, "body": redact(body, secrets)[:LONGEST_BODY]}
-            with self._locked(APPENDING):
+            with locks.holding(self._folder / APPENDING):
                 if any(alert.key == key for alert in self.alerts()):
                     return False
                 self._append({**line, "severity": severity, "time": time.time()})
@@ -112,18 +112,20 @@ class Outbox:
 
     def note(self, event: str, key: str, **fields: Any) -> None:
         """Write down what became of an alert."""
-        with self._locked(APPENDING):
+        with locks.holding(self._folder / APPENDING):
             self._append({"event": event, "key": key, "time": time.time(), **fields})
 
-    @contextmanager
-    def delivering(self) -> Iterator[None]:
+    def delivering(self) -> AbstractContextManager[None]:
         """Be the only one that delivers.
 
         Raises:
             ResourceError: when another process does.
         """
-        with self._locked(DELIVERING, wait=False):
-            yield
+
+        def busy(_holder: str) -> ResourceError:
+            return ResourceError(f"Another process delivers the alerts in {self._folder}: leave it to that.")
+
+        return locks.holding(self._folder / DELIVERING, wait=0, busy=busy)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self._path.exists():
@@ -143,18 +145,6 @@ class Outbox:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-
-    @contextmanager
-    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / name).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise ResourceError(
-                    f"Another process delivers the alerts in {self._folder}: leave it to that."
-                ) from None
-            yield
 
 
 def _ends_line(descriptor: int, size: int) -> bool:

@@ -5,11 +5,9 @@ other settings or other data never meet old state. A checkpoint appears whole or
 keeps a second trainer out. A training that is over removes its own, and those that lay beside them when it was opened.
 """
 
-import fcntl
 import hashlib
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -18,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import files
+from pipelines.adapters import files, locks
+from pipelines.adapters.locks import BusyError
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, ResourceError
 
@@ -73,9 +72,14 @@ class Checkpoints:
             ResourceError: when another process trains with the same params and inputs in this workspace.
         """
         folder = root / stage / key(stage, sections, inputs)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a+", encoding="utf-8") as lock:
-            _seize(lock, stage)
+
+        def busy(holder: str) -> ResourceError:
+            return ResourceError(
+                f"Process {holder} is running {stage} with the same params and inputs in this workspace: wait for it,"
+                " or stop it."
+            )
+
+        with locks.holding(folder / "lock", wait=0, busy=busy):
             _sweep(folder)
             store = cls(folder)
             store._tell_of_others(stage)
@@ -162,8 +166,7 @@ class Checkpoints:
         """Remove all, as the outputs are safe; also those of other params or inputs, unless a process uses them."""
         _clear(self.folder)
         for other in self._others:
-            with (other / "lock").open("a+", encoding="utf-8") as lock, suppress(ResourceError):
-                _seize(lock, other.parent.name)
+            with suppress(BusyError), locks.holding(other / "lock", wait=0):
                 _clear(other)
 
     def _steps(self) -> list[int]:
@@ -216,18 +219,3 @@ def _clear(folder: Path) -> None:
     for step in _steps(folder):
         shutil.rmtree(folder / f"{step:09}")
     shutil.rmtree(folder / PINNED, ignore_errors=True)
-
-
-def _seize(lock: TextIO, stage: str) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        raise ResourceError(
-            f"Process {lock.read().strip() or '(unknown)'} is running {stage} with the same params and inputs in this"
-            " workspace: wait for it, or stop it."
-        ) from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
