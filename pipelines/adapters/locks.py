@@ -27,7 +27,8 @@ class BusyError(ResourceError):
 def holding(path: Path, *, wait: float = math.inf, busy: Callable[[str], Exception] = BusyError) -> Iterator[None]:
     """Hold the lock `path`, which says our process id meanwhile and stays where it is; its folder is made.
 
-    Processes that are started meanwhile do not hold it, and those that are forked no longer than we do.
+    Processes that are started meanwhile do not hold it. One that is forked holds it until the block ends, or, if we are
+    killed in it, until it ends itself.
 
     Args:
         path: The file.
