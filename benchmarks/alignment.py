@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument(
         "--stories",
         type=_positive,
-        help="make so many stories to ask about: where the workspace has too few for --prompts",
+        help="make this many stories to ask about: where the workspace has too few for --prompts",
     )
     parser.add_argument(
         "--shapes",

@@ -47,7 +47,7 @@ PERMUTATIONS = {"power": 999, "calibration": 499}
 CLASSIFIED = 40
 """So many repetitions of a cell also train the classifier, which takes longer than the comparison."""
 EVENLY = 20
-"""After so many repetitions of each cell comes the next round, so that an unfinished run knows a little of all."""
+"""After this many repetitions of each cell comes the next round, so that an unfinished run knows a little of all."""
 WINDOWS = 50
 """Windows of one stream of unchanged traffic."""
 
@@ -227,7 +227,7 @@ def once(cell: Cell, repetition: int) -> tuple[str, int, dict[str, Any]]:
 
 
 def measure(minutes: float) -> bool:
-    """Work for so many minutes; true when everything is done."""
+    """Work for this many minutes; true when everything is done."""
     deadline = time.monotonic() + 60 * minutes
     path = CACHE / "repetitions.json"
     done: dict[str, dict[str, Any]] = files.read_json(path) if path.exists() else {}

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import learner, runs
 from pipelines import stage
 from pipelines.adapters import device, models
-from pipelines.core.learning import decoding
+from pipelines.core.learning import decoding, padding
 from pipelines.core.text import bpe, chat, prompts
 from pipelines.core.world import corpus
 
@@ -138,7 +138,7 @@ def _respond(model: Any, tokenizer: Any, asked: list[list[int]], limit: int, tem
 def _generate(model: Any, tokenizer: Any, asked: list[list[int]], limit: int, temperature: float) -> list[int]:
     import torch
 
-    ids_BT, mask_BT = decoding.left_padded(asked, tokenizer.pad_token_id)
+    ids_BT, mask_BT = padding.left_padded(asked, tokenizer.pad_token_id)
     with torch.inference_mode():
         whole_BT = model.generate(
             input_ids=ids_BT.to(model.device),

@@ -1,7 +1,7 @@
 """Kill -9 at random moments, run again, compare: python -m benchmarks.kills [--count 20] [--only pretraining ...].
 
-In a small workspace each stage that trains is run once to its end. Then, so many times, it starts anew in a process of
-its own, is killed with SIGKILL, at a moment drawn from its whole duration or, every third time, while it writes a
+In a small workspace each stage that trains is run once to its end. Then it starts anew, each time in a process of its
+own, is killed with SIGKILL, at a moment drawn from its whole duration or, every third time, while it writes a
 checkpoint or its model, and is run again until it ends. Its outputs must then be those of the first run, by sha256.
 Rows that are not run again stay in the results as they are.
 """
@@ -190,7 +190,7 @@ def ended(child: int) -> int:
 
 
 def killed(training: Training, count: int, draw: random.Random) -> Iterator[dict[str, Any]]:
-    """Kill the stage so many times, each time beginning anew; the row so far after each, with the identical ends."""
+    """Kill the stage this many times, each time beginning anew; the row so far after each, with the identical ends."""
     write_params(training.settings)
     training.forget()
     began = time.monotonic()

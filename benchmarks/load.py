@@ -1,4 +1,4 @@
-"""Constant traffic for a server: so many clients, so many requests a second, whatever the server does."""
+"""Constant traffic for a server: its clients and requests a second stay the same, whatever the server does."""
 
 import http.client
 import itertools

@@ -127,7 +127,7 @@ _SINK = [sys.executable, "-m", "pipelines.adapters.mlflow_sink"]
 
 
 def _chain(folder: Path, count: int) -> Path:
-    """A workspace with so many stages, each of which reads what the one before wrote; run once."""
+    """A workspace with this many stages, each of which reads what the one before wrote; run once."""
     (folder / "reports").mkdir(parents=True)
     shutil.copy2(runs.ROOT / "params.yaml", folder)
     (folder / ".gitignore").touch()

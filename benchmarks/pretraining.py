@@ -349,7 +349,7 @@ def _gemm(dtype: str, job: Job) -> runs.Figures:
 
 
 def _seconds(product: "Callable[[], torch.Tensor]", limit: float) -> float:
-    """Of one call: the median over so many seconds."""
+    """Of one call: the median over this many seconds."""
     product()
     times: list[float] = []
     while sum(times) < limit or len(times) < LEAST:

@@ -1,7 +1,7 @@
 """How long `moteur rollback` takes, from the key press to the alias moved: python benchmarks/rollback.py [MEGABYTES].
 
-Two releases of so many megabytes (default 500) are registered in a fresh SQLite registry and become champion one after
-the other; nobody is asked anything, since a rollback asks nothing either. Then the command is run as a user runs it.
+Two releases of this size (default 500) are registered in a fresh SQLite registry and become champion one after the
+other; nobody is asked anything, since a rollback asks nothing either. Then the command is run as a user runs it.
 Hashing the old version's copy is what grows with the size.
 """
 

@@ -114,7 +114,7 @@ def _ready_port(log: Path, process: "subprocess.Popen[bytes]") -> int:
 def over_http(
     port: int, token: str, asked: list[str], max_tokens: int, clients: int
 ) -> tuple[list[str], int, list[float], float]:
-    """Answers, tokens, seconds of each request, and seconds of all, from so many clients at once."""
+    """Answers, tokens, seconds of each request, and seconds of all, from this many clients at once."""
     texts = [""] * len(asked)
     tokens = [0] * len(asked)
     seconds = [0.0] * len(asked)

@@ -1,4 +1,4 @@
-"""Bits per byte of held-out TinyStories after so many seconds of training: Moteur beside a GPT-2-style peer.
+"""Bits per byte of held-out TinyStories after this many seconds of training: Moteur beside a GPT-2-style peer.
 
     python -m benchmarks.tinystories --data /path/to/data --seconds 180
 

@@ -97,7 +97,7 @@ def _note(most: int) -> str:
 
 
 def _workspace(megabytes: int) -> Path:
-    """An empty workspace whose corpus holds so much text."""
+    """An empty workspace whose corpus holds this much text."""
     source = corpus.TalesSource()
     sample = [len(document.text.encode()) for document in corpus.documents(source, "train", 2000)]
     stories = round(megabytes * 1e6 * len(sample) / sum(sample))

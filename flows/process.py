@@ -46,7 +46,7 @@ def capture(
     Nobody can be asked for a password: it has no terminal.
 
     Raises:
-        TimeoutError: when it has not ended after so many seconds.
+        TimeoutError: when it has not ended after this many seconds.
     """
     child = subprocess.Popen(  # noqa: S603
         command,

@@ -20,9 +20,9 @@ from pipelines.adapters.alignment_trainers import Run
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.intervals import paired_bootstrap
+from pipelines.core.judging.kl_axis import Task
 from pipelines.core.learning import decoding, preferences, rewards, rollouts
 from pipelines.core.learning.compute import PASSES
-from pipelines.core.learning.kl_axis import Task
 from pipelines.core.learning.rollouts import Measured, Prompt
 from pipelines.errors import ParamsError
 from pipelines.params import Params

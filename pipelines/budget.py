@@ -1,6 +1,5 @@
 """A budget of pretraining as params.yaml writes it: time, operations, or tokens for each parameter."""
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -8,6 +7,9 @@ FORMS = 'null, "10 minutes", "1e15 FLOPs" or "20 tokens/parameter"'
 """What may be written; hours and other units of time too."""
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+LEAST = 1e-6
+MOST = {"seconds": 1e12, "FLOP/s": 1e24, "FLOPs": 1e30, "tokens/parameter": 1e9}
+"""Amounts beyond these are slips of the pen, of which a model's size or a number of steps would be no number."""
 SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)"
@@ -43,18 +45,19 @@ def parse(text: object) -> Budget:
     """Read one of `FORMS`, or a time with a speed: "10 minutes at 125 GFLOP/s".
 
     Raises:
-        ValueError: naming what may be written.
+        ValueError: naming what may be written, or between which amounts.
     """
     words = " ".join(text.split()) if isinstance(text, str) else ""
     if found := _TIME.fullmatch(words):
-        seconds, speed = float(found[1]) * SECONDS[found[2]], None
+        seconds, speed = _some(float(found[1]) * SECONDS[found[2]], "seconds", text), None
         if found[3]:
-            speed = _some(float(found[3]) * SCALES[found[4]], text)
-        return Budget(seconds=_some(seconds, text), flops_per_second=speed)
+            speed = _some(float(found[3]) * SCALES[found[4]], "FLOP/s", text)
+            _some(seconds * speed, "FLOPs", text)
+        return Budget(seconds=seconds, flops_per_second=speed)
     if found := _FLOPS.fullmatch(words):
-        return Budget(flops=_some(float(found[1]), text))
+        return Budget(flops=_some(float(found[1]), "FLOPs", text))
     if found := _RATIO.fullmatch(words):
-        return Budget(tokens_per_parameter=_some(float(found[1]), text))
+        return Budget(tokens_per_parameter=_some(float(found[1]), "tokens/parameter", text))
     raise ValueError(f"pretraining.budget is {text!r}, which is no budget: write {FORMS} in params.yaml")
 
 
@@ -64,7 +67,10 @@ def at_speed(text: str, flops_per_second: float) -> str:
     return f"{time} at {flops_per_second / SCALES['G']:.3g} GFLOP/s"
 
 
-def _some(amount: float, text: object) -> float:
-    if not (0 < amount < math.inf):
-        raise ValueError(f"pretraining.budget is {text!r}: give an amount above zero and below infinity")
+def _some(amount: float, unit: str, text: object) -> float:
+    if not LEAST <= amount <= MOST[unit]:
+        raise ValueError(
+            f"pretraining.budget is {text!r}, which is {amount:g} {unit}: give between {LEAST:g} and {MOST[unit]:g}"
+            " in params.yaml"
+        )
     return amount

@@ -76,7 +76,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
     before = bits_per_byte(model, valid, valid.num_bytes, context, precision=precision)
     custom = customisation.prepare(settings, model, tokenizer, params.seed)
     mixed = _mixture(tokenizer, settings, _longest(settings, model), store.split("train"), params.seed)
-    sections = {"seed": params.seed, "finetuning": settings.model_dump()}
+    sections = {"seed": params.seed, "finetuning": settings.model_dump(exclude={"checkpoint_every"})}
     inputs = [artifact.path for artifact in (Artifact.VALIDATED, Artifact.TOKENS, Artifact.BASE)]
     with Checkpoints.opened("finetuning", sections, inputs) as checkpoints:
         checkpoints.require_space(3 * 4 * model.num_parameters())
@@ -98,6 +98,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
                 precision=precision,
                 resume=Resumption(store=checkpoints, found=found, every=settings.checkpoint_every, values=watch.values),
                 adapter=custom.adapter,
+                rows=custom.rows,
                 on_step=watch,
                 stop=stage.preempted,
             )
@@ -107,19 +108,19 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
         files.write_csv(Artifact.FINETUNING_CURVE.path, ["step", "loss", "learning_rate"], curve)
         models.save(trained.model, tokenizer, Artifact.SFT.path)
         checkpoints.discard()
-    trainable = trained.trainable_parameters - custom.frozen_in_rows
     tracker.effort(
         flops=compute.TRAINING.flops(trained.model.num_parameters(), mixed.num_tokens),
         tokens=mixed.num_tokens,
+        seconds=checkpoints.seconds_before,
         objective="likelihood of the assistant's turns",
-        customisation=f"{settings.method}: {trainable:,} weights",
+        customisation=f"{settings.method}: {trained.trainable_parameters:,} weights",
     )
     return FinetuningReport(
         **answered,
         forgetting=forgetting(before, after),
         bits_per_byte_before=before,
         bits_per_byte_after=after,
-        trainable_parameters=trainable,
+        trainable_parameters=trained.trainable_parameters,
         num_conversations=mixed.num_conversations,
         num_left_out=mixed.num_left_out,
         num_tokens=mixed.num_tokens,
@@ -143,7 +144,7 @@ class _Watch:
     def __init__(self, tracker: Tracker, bar: Progress, found: Checkpoint | None) -> None:
         self.steps = [sft.Step(**values) for values in found.values["steps"]] if found else []
         self._tracker, self._bar = tracker, bar
-        bar.advance(sum(step.tokens for step in self.steps))
+        bar.resume(sum(step.tokens for step in self.steps))
 
     def __call__(self, step: sft.Step) -> None:
         self.steps.append(step)

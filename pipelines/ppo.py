@@ -1,9 +1,8 @@
 """Align the instruction model with the reward model by proximal policy optimisation."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipelines import stage
@@ -12,12 +11,11 @@ from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
-from pipelines.core.judging.intervals import Interval, paired_bootstrap
-from pipelines.core.judging.overoptimization import Law, Point
-from pipelines.core.learning import actors, attention, compute, decoding, kl_axis, limits, rewards, training
+from pipelines.core.judging import kl_axis, ppo_report
+from pipelines.core.judging.kl_axis import Examined, HeldOut, Task
+from pipelines.core.judging.ppo_report import PpoReport
+from pipelines.core.learning import actors, attention, compute, decoding, limits, rewards, training
 from pipelines.core.learning.batches import Packed
-from pipelines.core.learning.kl_axis import Examined, HeldOut, Task
-from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.policy_optimisation import Learner, Step
 from pipelines.core.learning.reward_mixture import RewardMixture
 from pipelines.core.learning.rollouts import Score
@@ -48,65 +46,6 @@ DEAD_SPREAD = 1e-6
 """Rewards that differ by less than this part of their size differ by rounding."""
 
 INPUTS = (Artifact.VALIDATED, Artifact.SFT, Artifact.REWARD, Artifact.HELD_OUT_REWARD)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PpoReport:
-    """The chosen policy beside the instruction model, on prompts of the validation set, with the same seeds.
-
-    It was chosen by its rewards on these very prompts, so that their gains are a little too good; stage evaluation
-    measures it on others. The gold score had no part in the choice.
-    """
-
-    reward_before: float
-    reward_after: float
-    reward_gain_low: float
-    """Ends of the paired 95 % interval; all samples for a prompt are drawn together."""
-    reward_gain_high: float
-    held_out_reward_before: float
-    """By the reward model that never taught the policy."""
-    held_out_reward_after: float
-    held_out_reward_gain_low: float
-    held_out_reward_gain_high: float
-    gold_before: float | None
-    """None where the prompts carry no gold facts."""
-    gold_after: float | None
-    gold_gain: float | None
-    gold_gain_low: float | None
-    gold_gain_high: float | None
-    kl: float
-    """Mean KL divergence of a response from the instruction model, nats."""
-    mean_length_before: float
-    """Tokens, the end token included."""
-    mean_length_after: float
-    finished_before: float
-    """Share of the responses with an end token."""
-    finished_after: float
-    distinct_before: float
-    """Share of the responses that differ from all others: a collapsed policy says the same to everyone."""
-    distinct_after: float
-    iterations: int
-    chosen_updates: int
-    """Iterations that the chosen policy has learnt from; fewer than were done where the rest went past the turn."""
-    axis: list[Point]
-    """The policies along the KL axis of which it was chosen, the instruction model first."""
-    laws: dict[str, Law | None]
-    """Gain as a function of the divergence, by reward; None with fewer than three policies."""
-    spreads: dict[str, float]
-    """Deviation of each reward over the instruction model's responses."""
-    share_of_best_gold: float | None
-    """Gold score of the chosen policy over the best one on the axis: how good the choice was, seen afterwards."""
-    stopped_early: bool
-    """A limit was passed, and the last policy within it was kept."""
-    stopped: Stop | None
-    """Which."""
-    num_prompts: int
-    num_evaluation_prompts: int
-    unseen_prompt_share: float
-    """Share of the evaluation prompts that were not trained on."""
-    num_tokens: int
-    new_value_head: str | None
-    """Why the value model began as the instruction model with a new head; None: it began as the reward model."""
 
 
 def main(params: Params, tracker: Tracker) -> PpoReport:
@@ -156,7 +95,8 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     _refuse_dead_reward(
         start.said.rewards, settings.reward_model_weight, [entry.function for entry in settings.reward_functions]
     )
-    sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": settings.model_dump()}
+    learnt = settings.model_dump(exclude={"checkpoint_every"})
+    sections = {"seed": params.seed, "feedback.tasks": list(params.feedback.tasks), "ppo": learnt}
     inputs = [*(artifact.path for artifact in INPUTS), *(reward_functions.sources() if functions else [])]
     inputs += [Artifact.TOKENS.path] if learner.text else []
     with Checkpoints.opened("ppo", sections, inputs) as store:
@@ -170,7 +110,9 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         models.save(cast.merged(), tokenizer, Artifact.POLICY.path)
         store.discard()
     stopped = learner.stopped
-    return _report(axis, chosen, train, held_out.task, steps, stopped=stopped, new_head=cast.new_head, seed=params.seed)
+    return ppo_report.report(
+        axis, chosen, train, held_out.task, steps, stopped=stopped, new_head=cast.new_head, seed=params.seed
+    )
 
 
 def _scorer(folder: Artifact, target: "torch.device") -> tuple["PreTrainedModel", Score]:
@@ -230,7 +172,7 @@ def _learn(
             learner.restore(found.tensors, found.values)
             steps = [Step(**values) for values in found.values["steps"]]
             axis = [Examined.of(store.pinned(updates).values) for updates in found.values["measured"]]
-            bar.advance(found.step)
+            bar.resume(found.step)
         for step in learner.steps(start=len(steps)):
             steps.append(step)
             tracker.log({name: value for name, value in asdict(step).items() if value is not None}, step.iteration)
@@ -251,6 +193,7 @@ def _learn(
     tracker.effort(
         flops=compute.ppo(settings.epochs).flops(learner.policy.num_parameters(), tokens),
         tokens=tokens,
+        seconds=store.seconds_before,
         objective="reward less KL penalty (PPO)",
         customisation=f"{settings.method}, with a value model beside",
     )
@@ -274,62 +217,6 @@ def _take(chosen: Examined, learner: Learner, store: Checkpoints, *, last: Exami
     """Give the policy the weights of the chosen one."""
     if chosen is not last:
         training.load_weights(learner.policy, store.pinned(chosen.updates).tensors)
-
-
-def _report(
-    axis: Sequence[Examined],
-    chosen: Examined,
-    train: Task,
-    held_out: Task,
-    steps: Sequence[Step],
-    *,
-    stopped: Stop | None,
-    new_head: str | None,
-    seed: int,
-) -> PpoReport:
-    start, before, after = axis[0], axis[0].said, chosen.said
-    clusters = [prompt.text for prompt in held_out.prompts]
-    trained_on = {prompt.text for prompt in train.prompts}
-    gain = partial(paired_bootstrap, seed=seed, clusters=clusters)
-    reward = gain(before.rewards, after.rewards)
-    held_out_reward = gain(start.held_out_rewards, chosen.held_out_rewards)
-    gold: Interval | None = gain(start.gold, chosen.gold) if start.gold and chosen.gold else None
-    golds = [each.point.gold for each in axis if each.point.gold is not None]
-    return PpoReport(
-        reward_before=fmean(before.rewards),
-        reward_after=fmean(after.rewards),
-        reward_gain_low=reward.low,
-        reward_gain_high=reward.high,
-        held_out_reward_before=start.point.held_out_reward,
-        held_out_reward_after=chosen.point.held_out_reward,
-        held_out_reward_gain_low=held_out_reward.low,
-        held_out_reward_gain_high=held_out_reward.high,
-        gold_before=start.point.gold,
-        gold_after=chosen.point.gold,
-        gold_gain=gold.mean if gold else None,
-        gold_gain_low=gold.low if gold else None,
-        gold_gain_high=gold.high if gold else None,
-        kl=chosen.point.kl,
-        mean_length_before=start.point.length,
-        mean_length_after=chosen.point.length,
-        finished_before=start.point.finished,
-        finished_after=chosen.point.finished,
-        distinct_before=len(set(before.texts)) / len(before.texts),
-        distinct_after=len(set(after.texts)) / len(after.texts),
-        iterations=len(steps),
-        chosen_updates=chosen.updates,
-        axis=[each.point for each in axis],
-        laws=kl_axis.laws(axis),
-        spreads=start.spreads,
-        share_of_best_gold=chosen.point.gold / max(golds) if chosen.point.gold is not None and max(golds) else None,
-        stopped_early=stopped is not None,
-        stopped=stopped,
-        num_prompts=len(train.prompts),
-        num_evaluation_prompts=len(set(clusters)),
-        unseen_prompt_share=fmean(text not in trained_on for text in clusters),
-        num_tokens=sum(step.tokens for step in steps),
-        new_value_head=new_head,
-    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
@@ -16,12 +17,12 @@ from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets
 from pipelines.core.judging.likelihood import Likelihood, likelihood
-from pipelines.core.learning import attention, base_models, denoising, optimizers, training
+from pipelines.core.learning import attention, base_models, denoising, optimizers, pace, training
 from pipelines.core.learning.accumulation import InParts
 from pipelines.core.learning.batches import Packed
 from pipelines.core.learning.denoising import Corrupted, Filled
 from pipelines.core.learning.schedules import warmup_cosine
-from pipelines.errors import DataError, Preempted
+from pipelines.errors import ArtifactError, DataError, Preempted
 from pipelines.params import Params, Pretraining
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ LEARNT = {
     "masked": "masked-token cross-entropy",
     "span_corruption": "corrupted-span cross-entropy",
 }
-IN_PARTS = {"processes", "microbatch_size"}
-"""Settings that cut the same batches otherwise: a training goes on from its checkpoints when they change."""
+NOT_LEARNT = {"processes", "microbatch_size", "checkpoint_every"}
+"""Settings that cut the same batches otherwise, or save at other steps: a training goes on when they change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +115,9 @@ def main(params: Params, tracker: Tracker) -> PretrainingReport:
     sections = {
         "seed": params.seed,
         "model": params.model.model_dump(mode="json"),
-        "pretraining": params.pretraining.model_dump(mode="json", exclude=IN_PARTS),
+        "pretraining": params.pretraining.model_dump(mode="json", exclude=NOT_LEARNT),
     }
-    inputs = [Artifact.TOKENS.path, Artifact.TOKENIZER.path]
+    inputs = [Artifact.TOKENS.path, Artifact.TOKENIZER.path, *_given(params.pretraining.init)]
     first = processes.place().rank == 0
     with Checkpoints.opened("pretraining", sections, inputs) if first else nullcontext() as store:
         if store:
@@ -136,10 +137,17 @@ def main(params: Params, tracker: Tracker) -> PretrainingReport:
     tracker.effort(
         flops=report.training_flops,
         tokens=report.num_tokens,
+        seconds=store.seconds_before,
         objective=LEARNT[params.pretraining.objective],
         customisation="all weights" + (", from scratch" if params.pretraining.init is None else ""),
+        pace=pace.key(params),
     )
     return report
+
+
+def _given(init: str | None) -> list[Path]:
+    """The folder of the model to begin with, where `pretraining.init` names one: its content may change."""
+    return [Path(init)] if init is not None and Path(init).is_dir() else []
 
 
 class _Trainer:
@@ -156,6 +164,7 @@ class _Trainer:
         self.precision = machine.precision(settings.precision)
         self.tokens = TokenStore.open(Artifact.TOKENS.path)
         self.tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
+        _require_fitting(self.tokens, self.tokenizer)
         self.packed = _packed(self.tokens.split("train"), settings, params.seed, self.tokenizer.eos_token_id)
         self.valid = _held_out(self.tokens, "valid")
         self.test = _held_out(self.tokens, "test")
@@ -169,7 +178,7 @@ class _Trainer:
             parameters=int(self.model.num_parameters()),
             step_tokens=self._step_tokens,
         )
-        self.steps = max(1, tokens // self._step_tokens)
+        self.steps = tokens // self._step_tokens
         self.run = _Run(patience=training.Patience(limit=settings.patience))
         self.corrupt: denoising.Corrupt | None = None
         if settings.objective != "causal":
@@ -193,7 +202,7 @@ class _Trainer:
         settings, run = self.settings, self.run
         self.model.train()
         with self.tracker.progress("tokens", self.steps * self._step_tokens, "tokens") as bar:
-            bar.advance(run.step * self._step_tokens)
+            bar.resume(run.step * self._step_tokens)
             for step in self._steps():
                 run.step = step.step
                 measured = self._validate() if self._is_due(step.step, settings.evaluate_every) else None
@@ -362,6 +371,17 @@ class _Trainer:
             "best_step": self.run.patience.best_step,
             "stopped_early": self.run.patience.exhausted and self.run.step < self.steps,
         }
+
+
+def _require_fitting(tokens: TokenStore, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raises ArtifactError when the shards were written with another tokenizer."""
+    theirs, ours = (tokens.vocab_size, tokens.eos), (len(tokenizer), tokenizer.eos_token_id)
+    if theirs != ours:
+        raise ArtifactError(
+            f"{Artifact.TOKENS} was written with a tokenizer of {theirs[0]:,} entries and end token {theirs[1]}, but"
+            f" {Artifact.TOKENIZER} has {ours[0]:,} and end token {ours[1]}: they do not belong together; run"
+            " tokenization again."
+        )
 
 
 def _packed(row: Tokens, settings: Pretraining, seed: int, separator: int) -> Packed:

@@ -154,7 +154,8 @@ def _divided(train: Side, share: float, seed: int) -> tuple[Side, Side]:
 
 
 def _checkpoints(params: Params, whose: str) -> AbstractContextManager[Checkpoints]:
-    sections = {"seed": params.seed, "reward_modeling": params.reward_modeling.model_dump(exclude={"gate"})}
+    settings = params.reward_modeling.model_dump(exclude={"gate", "checkpoint_every"})
+    sections = {"seed": params.seed, "reward_modeling": settings}
     return Checkpoints.opened(f"{whose}reward_modeling", sections, [Artifact.PREFERENCES.path, Artifact.SFT.path])
 
 
@@ -175,7 +176,7 @@ def _train(
     found = store.latest()
     steps = [reward_trainer.Step(**values) for values in found.values["steps"]] if found else []
     with tracker.progress(f"{whose}training".replace("_", " "), len(batches), "steps") as bar:
-        bar.advance(len(steps))
+        bar.resume(len(steps))
 
         def on_step(step: reward_trainer.Step) -> None:
             steps.append(step)
@@ -204,6 +205,7 @@ def _train(
     tracker.effort(
         flops=compute.TRAINING.flops(model.num_parameters(), tokens),
         tokens=tokens,
+        seconds=store.seconds_before,
         objective="preference likelihood (Bradley-Terry)",
         customisation="all weights, with a pooling layer and a head that are new"
         if settings.pooling_layer

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines import params as schema
 from pipelines import stage
-from pipelines.adapters import device, models, quiet
+from pipelines.adapters import device, models, quiet, vocabulary
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets
 from pipelines.core.learning import attention, optimizers, training
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WARM_UP, STEPS, SECONDS = 3, 8, 3.0
-"""Steps that are not counted; then at least so many, for at least so long."""
+"""Steps that are not counted; then at least this many, for at least this long."""
 DOCUMENT = 200
 """Tokens of a document; packed ones are kept apart, which costs time."""
 
@@ -78,7 +78,7 @@ def _model(params: Params, target: "torch.device") -> "PreTrainedModel":
     if settings.init is not None:
         tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
         return models.load_initial(settings.init, tokenizer, settings.context).to(target).train()
-    model = llama(params.model, vocab_size=params.tokenization.vocab_size, eos=0, pad=0).to(target)
+    model = llama(params.model, vocab_size=vocabulary.size(params), eos=0, pad=0).to(target)
     attention.use_fastest(model, device=target, context=settings.context)
     return model.train()
 

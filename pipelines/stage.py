@@ -1,7 +1,6 @@
 """The frame of a stage: load params, track, run `main`, write the report, turn errors into sentences."""
 
 import dataclasses
-import errno
 import gc
 import math
 import signal
@@ -81,11 +80,16 @@ def write_report(report: Any, path: Path) -> None:
     Raises:
         ValueError: when a field is NaN or infinite; it is named.
     """
-    values = {field.name: _plain(getattr(report, field.name), field.name) for field in dataclasses.fields(report)}
+    values = {field.name: rounded(getattr(report, field.name), field.name) for field in dataclasses.fields(report)}
     files.write_json(path, values)
 
 
-def _plain(value: Any, where: str) -> Any:
+def rounded(value: Any, where: str) -> Any:
+    """What JSON can hold, with six significant digits.
+
+    Raises:
+        ValueError: for a number that is NaN or infinite; `where` begins its name.
+    """
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"report field {where} is {value}")
@@ -93,9 +97,9 @@ def _plain(value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): rounded(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [rounded(item, f"{where}[{index}]") for index, item in enumerate(value)]
     return value
 
 
@@ -107,9 +111,11 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
     quiet.settle()
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
     processes.end_with_the_first()
-    tracker = NullTracker() if processes.place().rank else SpoolTracker(name)
+    tracker: NullTracker | SpoolTracker = NullTracker()
     status, code = "failed", 1
     try:
+        if processes.place().rank == 0:
+            tracker = SpoolTracker(name)
         params = load_params()
         tracker.params({"seed": params.seed, name: params.model_dump(mode="json").get(name)})
         with _noticing_sigterm():
@@ -125,8 +131,8 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201  the user reads this
     except MemoryError:
         code = _say(name, ResourceError("Out of memory: lower batch sizes in params.yaml, or use a machine with more."))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not files.disk_is_full(error):
             raise
         code = _say(
             name,
@@ -136,7 +142,7 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
             ),
         )
     finally:
-        tracker.close(status, code)
+        _close(tracker, name, status, code)
     sys.stderr.flush()
     gc.freeze()  # or Python looks through all that the libraries made, to free it, for up to a second
     sys.exit(code)
@@ -144,6 +150,18 @@ def run(name: str, main: Callable[[Params, Tracker], Any], *, report: Artifact |
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+
+def _close(tracker: NullTracker | SpoolTracker, name: str, status: str, code: int) -> None:
+    """End the tracking; that the disk is too full for it must not hide how the stage ended."""
+    try:
+        tracker.close(status, code)
+    except OSError as error:
+        print(  # noqa: T201  the user reads this
+            f"{name}: the ledger ({State.EFFORT}) or the spool lacks the line on how this ended, {status} with exit"
+            f" code {code}: {error}",
+            file=sys.stderr,
+        )
 
 
 def _say(name: str, error: MoteurError) -> int:

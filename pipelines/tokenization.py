@@ -110,17 +110,27 @@ def _with_chat(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase
 
 
 def training_texts(folder: Path, max_bytes: int) -> Iterator[str]:
-    """Corpus and instructions; where they are more than `max_bytes`, so much of them, evenly drawn."""
+    """Corpus and instructions; where they are more than `max_bytes`, this much of them, evenly drawn.
+
+    Raises:
+        DataError: when there are none, or `max_bytes` do not hold one of them.
+    """
     on_disk = sum(datasets.file(folder, kind, "train").stat().st_size for kind in ("corpus", "instructions"))
     held = on_disk if on_disk <= max_bytes else sum(len(text.encode()) for text in _texts(folder, "train"))
     share = min(1.0, max_bytes / max(1, held))
     taken = 0
     for index, text in enumerate(_texts(folder, "train")):
         if int((index + 1) * share) > int(index * share):
-            taken += len(text.encode())
-            if taken > max_bytes:
-                return
+            size = len(text.encode())
+            if taken + size > max_bytes:
+                break
+            taken += size
             yield text
+    if not taken and held > max_bytes:
+        raise DataError(
+            f"tokenization.max_training_bytes is {max_bytes:,}, in which none of the texts evenly drawn from {folder}"
+            f" ({held:,} bytes) fits: raise it in params.yaml."
+        )
     if not taken:
         raise DataError(f"{folder} holds no training text: add a source to ingestion.corpus.train in params.yaml.")
 

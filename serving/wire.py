@@ -163,7 +163,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f"the key {twice[:40]!r} stands there twice")
+        raise ValueError(f"the key {twice[:40]!r} appears twice")
     return values
 
 
@@ -306,7 +306,7 @@ def generation(
 
 
 def refuse_long(tokens: int, *, context: int, limits: ServingLimits) -> None:
-    """Refuse a prompt of at least so many tokens when that is too many.
+    """Refuse a prompt of at least this many tokens when that is too many.
 
     Raises:
         ApiError: 413.

@@ -76,6 +76,7 @@ class Curve(NullTracker):
 def prepare() -> None:
     """Write a tokenizer and tokens into the working directory."""
     tokenizer = fixtures.tiny_tokenizer(["of the text only the end token is needed"], VOCABULARY)
+    tokenizer.add_tokens([f"entry {number}" for number in range(len(tokenizer), VOCABULARY)])
     tokenizer.save_pretrained(Artifact.TOKENIZER.path)
     Artifact.TOKENS.path.mkdir(parents=True)
     splits = {}

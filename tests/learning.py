@@ -81,14 +81,32 @@ class Stops:
 
     def __init__(self, patch: pytest.MonkeyPatch, after: int) -> None:
         self.seen = 0
+        self.seconds_before = 0.0
+        """Of the runs from whose checkpoint this one went on, as the ledger is told."""
+        self.resumed = 0
+        """Units with which a bar began."""
         patch.setattr(stage, "preempted", lambda: self.seen >= after)
 
     def tracker(self) -> NullTracker:
         """Counts what it is told."""
         outer = self
 
+        class Bar:
+            def resume(self, amount: int) -> None:
+                outer.resumed += amount
+
+            def advance(self, amount: int = 1, **figures: float) -> None:
+                pass
+
         class Counting(NullTracker):
             def log(self, metrics: Mapping[str, float], step: int) -> None:
                 outer.seen += 1
+
+            def effort(self, *, seconds: float = 0, **_: Any) -> None:
+                outer.seconds_before += seconds
+
+            @contextmanager
+            def progress(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
+                yield Bar()
 
         return Counting()

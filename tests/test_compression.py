@@ -80,6 +80,7 @@ def test_the_table_is_complete_and_the_chosen_model_is_what_was_measured(workspa
         "student",
         "student int8",
     ]
+    assert len(report.candidates) == params().compression.num_candidates
     chosen = row(report, report.chosen)
     assert report.rule_met
     assert chosen.breaks == []

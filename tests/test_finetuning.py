@@ -10,10 +10,12 @@ from pipelines import finetuning, stage
 from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
+from pipelines.core.text import chat
 from pipelines.errors import DataError, ParamsError, Preempted
 from tests import fixtures, learning
 from tests.learning import Stops
 
+ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0.0, "train_embeddings": True}
 SETTINGS = {
     "max_length": 200,
     "learning_rate": 0.01,
@@ -83,10 +85,22 @@ def test_the_same_inputs_give_the_same_bytes(trained, tmp_path, monkeypatch):
     assert files.sha256(tmp_path / Artifact.SFT) == files.sha256(root / Artifact.SFT)
 
 
+def test_lora_may_leave_the_embeddings_as_they_are_but_for_the_tokens_of_the_roles(tmp_path, monkeypatch):
+    frozen = {**ADAPTER, "train_embeddings": False}
+    report = finetuning.main(workspace(tmp_path, monkeypatch, method="lora", lora=frozen), NullTracker())
+    before, after = (
+        models.load_causal(tmp_path / part).get_input_embeddings().weight for part in (Artifact.BASE, Artifact.SFT)
+    )
+    tokenizer = models.load_tokenizer(tmp_path / Artifact.SFT)
+    moved = (after != before).any(dim=1).nonzero().flatten().tolist()
+    assert tokenizer.convert_ids_to_tokens(moved) == list(chat.ROLES)
+    assert report.loss_last < report.loss_first
+
+
 def test_lora_trains_adapters_and_embeddings_and_saves_merged_weights(tmp_path, monkeypatch):
     import torch
 
-    params = workspace(tmp_path, monkeypatch, method="lora", lora={"rank": 4, "alpha": 8, "dropout": 0.0})
+    params = workspace(tmp_path, monkeypatch, method="lora", lora=ADAPTER)
     report = finetuning.main(params, NullTracker())
     base, tuned = models.load_causal(tmp_path / Artifact.BASE), models.load_causal(tmp_path / Artifact.SFT)
     assert report.loss_last < 0.7 * report.loss_first
@@ -135,7 +149,7 @@ def test_a_request_to_stop_ends_training_and_leaves_no_model(tmp_path, monkeypat
     assert not (tmp_path / Artifact.SFT).exists()
 
 
-LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
+LORA = {"method": "lora", "lora": {**ADAPTER, "dropout": 0.2}}
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw"}, LORA])
@@ -147,8 +161,11 @@ def test_a_run_stopped_and_resumed_is_the_run_that_was_never_stopped(tmp_path, m
     with pytest.raises(Preempted, match="goes on from there"):
         finetuning.main(params, stops.tracker())
     resumed = Stops(monkeypatch, 10**9)
-    assert finetuning.main(params, resumed.tracker()) == expected[0]
+    rarely = {"finetuning": params.finetuning.model_copy(update={"checkpoint_every": 4})}
+    assert finetuning.main(params.model_copy(update=rarely), resumed.tracker()) == expected[0]
     assert 0 < resumed.seen < expected[0].num_steps - 4
+    assert resumed.seconds_before > 0
+    assert 0 < resumed.resumed < expected[0].num_tokens
     assert [files.sha256(path) for path in made] == expected[1]
 
 

@@ -116,6 +116,15 @@ def test_too_small_a_draw_is_an_error_with_its_remedy() -> None:
     assert not RAW.exists()
 
 
+@pytest.mark.parametrize("text", ["One. \nTwo. \nThree.", "One.\r\rTwo.\r\rThree."], ids=["no blank line", "CR alone"])
+def test_too_few_records_to_draw_from_are_told_with_why_a_text_may_be_one(text: str) -> None:
+    put("a.txt", text.encode())
+    with pytest.raises(
+        DataError, match=r"ingestion\.corpus\.train gives is 1, too few to draw test and valid.* in CR alone, is one"
+    ):
+        run(corpus={"train": [{"uri": "a.txt"}]}, held_out_share=0.4)
+
+
 BAD_LINES = {
     "not JSON": b'{"id": "x", "text": ',
     "not an object": b'["text"]',

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from pipelines import ppo, stage
 from pipelines.adapters import files, models
 from pipelines.adapters.tracking import NullTracker
-from pipelines.core.learning import kl_axis, rewards
+from pipelines.core.judging import kl_axis
+from pipelines.core.learning import rewards
 from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import DataError, ParamsError, Preempted
@@ -183,8 +184,10 @@ def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_never_stopped(wo
         run(stops.tracker())
     monkeypatch.setattr(stage, "preempted", lambda: False)
     resumed = Stops(monkeypatch, 10**9)
-    assert run(resumed.tracker()) == expected[0]
+    assert run(resumed.tracker(), checkpoint_every=3) == expected[0]
     assert resumed.seen == 4 - after
+    assert resumed.seconds_before > 0
+    assert resumed.resumed == after
     assert [files.sha256(path) for path in made] == expected[1]
 
 

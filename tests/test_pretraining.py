@@ -2,6 +2,8 @@
 
 import csv
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +17,11 @@ from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.likelihood import likelihood
+from pipelines.core.learning import pace
+from pipelines.core.text import chat
 from pipelines.errors import ArtifactError, DataError, ParamsError, Preempted, ResourceError
 from tests import fixtures, workspaces
-from tests.learning import params
+from tests.learning import Stops, params
 from tests.workspaces import TOKENIZATION
 
 MODEL = {
@@ -92,6 +96,7 @@ def test_the_model_learns_and_the_figures_fit_together(workspace):
     assert report.tokens_per_parameter == report.num_tokens / report.num_parameters
     assert ledger.entry["flops"] == report.training_flops
     assert ledger.entry["objective"] == "next-token cross-entropy"
+    assert ledger.entry["pace"] == pace.key(params(pretraining=SETTINGS))
     assert [step for step, _ in ledger.points] == list(range(1, 41))
 
 
@@ -166,7 +171,33 @@ def test_after_sigterm_the_state_is_saved_and_the_next_run_ends_as_if_nothing_ha
     resumed = Ledger()
     run(resumed)
     assert resumed.points[0][0] == 18
+    assert resumed.entry["seconds"] > 0
     assert outputs() == whole
+
+
+def test_a_run_goes_on_when_checkpoints_are_asked_for_at_other_steps_and_its_bar_begins_where_it_was(
+    workspace, monkeypatch
+):
+    with pytest.raises(Preempted):
+        run(Stops(monkeypatch, 17).tracker())
+    resumed = Stops(monkeypatch, 10**9)
+    run(resumed.tracker(), checkpoint_every=4)
+    assert resumed.seen == 40 - 17
+    assert resumed.resumed == 17 * 256
+
+
+def test_a_run_from_a_given_model_begins_anew_when_the_content_of_its_folder_changes(workspace, monkeypatch, capsys):
+    for folder, steps in (("given", 10), ("other", 20)):
+        run(max_tokens=steps * 256)
+        Artifact.BASE.path.rename(folder)
+    with pytest.raises(Preempted):
+        run(Stops(monkeypatch, 17).tracker(), init="given")
+    assert capsys.readouterr().err == ""
+    shutil.copytree("other", "given", dirs_exist_ok=True)
+    anew = Stops(monkeypatch, 10**9)
+    run(anew.tracker(), init="given")
+    assert anew.seen == 40
+    assert capsys.readouterr().err.startswith("pretraining: starting anew: ")
 
 
 def test_a_killed_run_that_had_stopped_early_resumes_to_the_same_end(workspace, monkeypatch):
@@ -245,6 +276,27 @@ def test_a_given_model_with_another_tokenizer_is_refused(workspace):
     models.save(fixtures.tiny_model(other), other, workspace / "given")
     with pytest.raises(ParamsError, match=r"set tokenization\.init to 'given' too"):
         run(init="given")
+
+
+def test_row_40_tokens_of_another_tokenizer_are_told_before_training(workspace):
+    Path("models/tokenizer").unlink()
+    fixtures.tiny_tokenizer(["a tokenizer of other words"] * 9, vocab_size=300).save_pretrained("models/tokenizer")
+    ledger = Ledger()
+    with pytest.raises(
+        ArtifactError,
+        match=r"data/tokens was written with .* 375 entries .*, but models/tokenizer has .*tokenization again",
+    ):
+        run(ledger)
+    assert ledger.points == []
+
+
+def test_row_40_tokens_with_another_end_are_told_before_training(workspace):
+    tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
+    tokenizer.eos_token = chat.USER
+    Path("models/tokenizer").unlink()
+    tokenizer.save_pretrained("models/tokenizer")
+    with pytest.raises(ArtifactError, match=r"end token 1, but .* end token 2: they"):
+        run()
 
 
 def test_a_disk_without_room_for_checkpoints_is_told_at_the_start(workspace, monkeypatch):

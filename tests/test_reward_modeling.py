@@ -15,7 +15,7 @@ from pipelines.core.learning import rewards
 from pipelines.core.learning.preferences import for_held_out_model
 from pipelines.errors import DataError, GateError, Preempted, TrainingError
 from tests.fixtures import tiny_model, tiny_tokenizer
-from tests.learning import params, write_model
+from tests.learning import Stops, params, write_model
 
 KIND, RUDE = ("please", "thanks", "friend"), ("stupid", "ugly", "shut")
 THINGS = ("ball", "cake", "drum", "kite", "boat", "hat")
@@ -242,20 +242,14 @@ def test_a_run_that_is_asked_to_stop_stops_and_leaves_no_model(workspace, monkey
 
 @pytest.mark.parametrize("after", [4, 25])
 def test_a_run_stopped_at_either_model_and_resumed_is_the_run_that_was_never_stopped(workspace, monkeypatch, after):
-    seen = []
-
-    class Counting(NullTracker):
-        def log(self, metrics, step):
-            seen.append(step)
-
     made = [Path("models/reward"), Path("models/held_out_reward"), Path("reports/curves/reward_modeling.csv")]
     options = {"epochs": 1.0, "checkpoint_every": 3}
     expected = run(**options), [files.sha256(path) for path in made]
-    monkeypatch.setattr(stage, "preempted", lambda: len(seen) >= after)
     with pytest.raises(Preempted, match="goes on from there"):
-        run(Counting(), **options)
-    monkeypatch.setattr(stage, "preempted", lambda: False)
-    assert run(Counting(), **options) == expected[0]
+        run(Stops(monkeypatch, after).tracker(), **options)
+    resumed = Stops(monkeypatch, 10**9)
+    assert run(resumed.tracker(), **{**options, "checkpoint_every": 4}) == expected[0]
+    assert resumed.seconds_before > 0
     assert [files.sha256(path) for path in made] == expected[1]
     assert not list(Path(".moteur/checkpoints").glob("*/*/0*"))
 

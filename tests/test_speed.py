@@ -16,7 +16,10 @@ TINY = {"hidden_size": 16, "num_layers": 1, "num_heads": 1, "intermediate_size":
 
 
 @pytest.mark.parametrize("precision", ["float32", "auto"])
-def test_steps_of_the_model_of_the_params_are_timed(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_the_model_of_the_params_are_timed(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(speed, "SECONDS", 0.05)
     used = params(model=TINY, pretraining={"context": 32, "batch_size": 2, "precision": precision})
     found = speed.main(used)

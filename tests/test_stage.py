@@ -92,6 +92,31 @@ def test_an_error_of_the_world_is_a_sentence_and_its_exit_code(
     assert ledger(workspace)[0]["exit_code"] == code
 
 
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [("raise ResourceError('No space')", 5, "feedback: No space\n"), ("pass", 0, "")],
+    ids=["failed", "finished"],
+)
+def test_row_18_a_disk_too_full_for_the_ledger_does_not_hide_how_the_stage_ended(
+    workspace: Path, body: str, code: int, said: str
+) -> None:
+    (workspace / ".moteur").mkdir()
+    (workspace / ".moteur/effort.jsonl").symlink_to("/dev/full")
+    done = run(workspace, body)
+    assert done.returncode == code
+    (line,) = done.stderr.removeprefix(said).splitlines()
+    assert line.startswith("feedback: the ledger (.moteur/effort.jsonl) or the spool lacks the line on how this ended")
+    assert f"exit code {code}: [Errno 28]" in line
+
+
+def test_row_18_a_disk_too_full_for_the_spool_ends_a_stage_with_a_sentence(workspace: Path) -> None:
+    done = run(workspace, "os.dup2(os.open('/dev/full', os.O_WRONLY), tracker._spool.fileno()); tracker.log({}, 1)")
+    assert done.returncode == 5
+    assert done.stderr.startswith("feedback: No space on the disk")
+    assert "Traceback" not in done.stderr
+    assert ledger(workspace)[0]["exit_code"] == 5
+
+
 def test_a_fault_of_ours_shows_its_traceback(workspace: Path) -> None:
     done = run(workspace, "{}['key']")
     assert done.returncode == 1

@@ -140,6 +140,12 @@ def test_no_training_text_is_an_error_that_names_the_key(workspace):
         run()
 
 
+@pytest.mark.parametrize("limit", [1, 10])
+def test_a_limit_that_holds_no_text_is_told_by_its_key(workspace, limit):
+    with pytest.raises(DataError, match=rf"tokenization\.max_training_bytes is {limit}, .* raise it in params\.yaml"):
+        run(max_training_bytes=limit)
+
+
 def test_a_corpus_without_instructions_is_enough(workspace):
     for split in datasets.SPLITS:
         files.write_jsonl(datasets.file(Artifact.VALIDATED.path, "instructions", split), [])

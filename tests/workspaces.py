@@ -10,7 +10,7 @@ import pytest
 from pipelines import tokenization
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact
-from pipelines.core.learning import kl_axis
+from pipelines.core.judging import kl_axis
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from tests import fixtures
 from tests.learning import params, reward_model, write_model, write_validated

@@ -24,7 +24,7 @@ from pipelines.errors import ArtifactError, MoteurError
 
 WHO = "probation"
 BEFORE = 10
-"""The champion before is remembered by so many times as many requests, where there are as many."""
+"""The champion before is remembered by this many times as many requests, where there are as many."""
 FALSE_ALARM = 0.01
 """Probability that one of all looks finds a champion worse that answers as the one before did (Bonferroni)."""
 LOOK_BACK = timedelta(days=7)
@@ -32,12 +32,12 @@ LOOK_BACK = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reign:
+class Probationer:
     """The champion on probation."""
 
     version: int
     since: datetime
-    before: int
+    predecessor: int
     """The champion that it took the place of."""
 
 
@@ -48,24 +48,24 @@ def look(root: Path, settings: schema.Probation, outbox: Alerting, now: datetime
         ResourceError: when MLflow does not answer: the next look tries again; or when Prefect does not take the event:
             the alert is kept all the same.
     """
-    reign = on_probation(history.read(root), timedelta(minutes=settings.minutes), now or datetime.now(UTC))
-    if reign is None:
+    champion = on_probation(history.read(root), timedelta(minutes=settings.minutes), now or datetime.now(UTC))
+    if champion is None:
         return ""
-    why = refused(root, reign) or worse(root, reign, settings)
+    why = refused(root, champion) or worse(root, champion, settings)
     if not why:
         return ""
     try:
-        outcome = promotion.rollback(root, of=reign.version, who=WHO, why=why)
+        outcome = promotion.rollback(root, of=champion.version, who=WHO, why=why)
     except ArtifactError as error:
         body = f"{why}. It could not be rolled back: {error}"
-        outbox.put(f"probation/{reign.version}", f"Version {reign.version} answers worse", body, "failure")
+        outbox.put(f"probation/{champion.version}", f"Version {champion.version} answers worse", body, "failure")
         return ""
     if outcome.moved and (api := url()):
-        Server(api).emit(ROLLBACK, f"rollback/{reign.version}/{reign.since.isoformat()}", {"words": why})
+        Server(api).emit(ROLLBACK, f"rollback/{champion.version}/{champion.since.isoformat()}", {"words": why})
     return why if outcome.moved else ""
 
 
-def on_probation(entries: list[history.Entry], lasts: timedelta, now: datetime) -> Reign | None:
+def on_probation(entries: list[history.Entry], lasts: timedelta, now: datetime) -> Probationer | None:
     """The champion, when it was promoted over another one a short time ago."""
     live = [entry for entry in entries if entry.action in history.LIVE]
     if not live or live[-1].action != "promote" or live[-1].from_version is None:
@@ -73,13 +73,14 @@ def on_probation(entries: list[history.Entry], lasts: timedelta, now: datetime) 
     last = live[-1]
     if not timedelta(0) <= now - last.moment <= lasts:
         return None
-    return Reign(version=last.to_version, since=last.moment, before=live[-1].from_version)
+    return Probationer(version=last.to_version, since=last.moment, predecessor=live[-1].from_version)
 
 
-def refused(root: Path, reign: Reign) -> str:
+def refused(root: Path, champion: Probationer) -> str:
     """Why the server on this machine does not swap it in; empty when it does, or there is none."""
     for refusal in serving_status.read(root)["refused"]:
-        if refusal["version"] == str(reign.version) and datetime.fromisoformat(refusal["time"]) >= _second(reign.since):
+        its_own = refusal["version"] == str(champion.version)
+        if its_own and datetime.fromisoformat(refusal["time"]) >= _second(champion.since):
             return f"the server refused it: {refusal['reason']}"
     return ""
 
@@ -88,18 +89,18 @@ def _second(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)
 
 
-def worse(root: Path, reign: Reign, settings: schema.Probation) -> str:
+def worse(root: Path, champion: Probationer, settings: schema.Probation) -> str:
     """Why its last requests went worse than the last ones of the champion before; empty while there are too few."""
     now: list[Answered] = []
     before: list[Answered] = []
     for record in requests.latest(root / State.REQUESTS):
         moment = datetime.fromisoformat(record["time"])
-        if record.get("version") == str(reign.version) and moment >= reign.since and len(now) < settings.requests:
+        if record.get("version") == str(champion.version) and moment >= champion.since and len(now) < settings.requests:
             now.append(_answered(record))
-        elif record.get("version") == str(reign.before) and len(before) < BEFORE * settings.requests:
+        elif record.get("version") == str(champion.predecessor) and len(before) < BEFORE * settings.requests:
             before.append(_answered(record))
         enough = len(now) == settings.requests and len(before) == BEFORE * settings.requests
-        if enough or moment < reign.since - LOOK_BACK:
+        if enough or moment < champion.since - LOOK_BACK:
             break
     if len(now) < settings.requests:
         return ""

@@ -7,28 +7,23 @@ and takes seconds. Examining takes minutes and holds no lock, so that a rollback
 has changed meanwhile, the comparison is made again with the new one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from flows.champions import history, succession, verification
+from flows.champions.gate import Examine, Gate, Say
 from flows.champions.history import Action, Entry
 from flows.champions.succession import WITHDRAWN, ChampionMovedError
-from pipelines.adapters import examiner, exams, files, lineage, sandbox
+from pipelines.adapters import exams, files, lineage
 from pipelines.adapters.alerts import Outbox
-from pipelines.adapters.examiner import Examined
-from pipelines.adapters.exams import Paper
 from pipelines.adapters.registry import RESEAT, Registry, Version, open_registry
 from pipelines.artifacts import Artifact, State
-from pipelines.core.judging import cards, gates
-from pipelines.core.judging.gates import Candidate, Champion, Exam, Verdict
+from pipelines.core.judging import cards
 from pipelines.errors import ArtifactError, ResourceError
 from pipelines.params import Params
-
-Say = Callable[[str], None]
-Examine = Callable[[Path, Paper, Params], Examined]
 
 ROUNDS = 4
 """A champion that changes more often than this while one challenger is examined is a sign that something is wrong."""
@@ -146,7 +141,7 @@ def promote(
     number = version if version is not None else register(root, source=source, say=say).number
     found = open_registry(root=root)
     params = _params(root)  # a profile of the source does not set its own gate
-    gate = _Gate(found, params, examine or _examine, say)
+    gate = Gate(found, params, examine, say)
     for _ in range(ROUNDS):
         with succession.holding(root):
             if done := succession.recover(found, root):
@@ -168,7 +163,7 @@ def promote(
     )
 
 
-def _stands(found: Registry, champion: Version, gate: "_Gate", faults: Sequence[str]) -> Outcome:
+def _stands(found: Registry, champion: Version, gate: Gate, faults: Sequence[str]) -> Outcome:
     """The champion is to be promoted: nothing to do, unless its verdict was lost, without which nobody follows it.
 
     Raises:
@@ -229,108 +224,6 @@ def _settle(found: Registry, root: Path, challenger: Version, champion: Version 
         found.set_alias("challenger", None)
     words = f"Version {number} is refused. {document['words']}"
     return Outcome(version=number, moved=False, words=words, entry=written, verdict=document)
-
-
-class _Gate:
-    """Examines and judges; remembers what the challenger reached, for the case that the champion changes."""
-
-    def __init__(self, found: Registry, params: Params, examine: Examine, say: Say) -> None:
-        self._registry, self._params = found, params
-        self._examine, self._say = examine, say
-        self._known: dict[int, tuple[Examined | None, Mapping[str, Any], list[str]]] = {}
-
-    def judge(
-        self, challenger: Version, champion: Version | None, known: Sequence[str], *, again: bool
-    ) -> dict[str, Any]:
-        """The verdict on the challenger beside the champion; `known` is what is wrong with history and aliases."""
-        faults = list(known)
-        if challenger.tags.get(WITHDRAWN) and not again:
-            faults.append(
-                f"it was rolled back on {challenger.tags[WITHDRAWN]}; `moteur promote {challenger.number} --again` lets"
-                " it stand once more"
-            )
-        paper, missing = self._paper(challenger)
-        examined, figures, own = self._sit(challenger, paper, "challenger")
-        held = self._champion(champion, paper, faults) if champion else None
-        verdict: Verdict = gates.judge(
-            Candidate(
-                version=challenger.number,
-                manifest_sha256=challenger.manifest_sha256,
-                figures=figures,
-                marks=examined.marks if examined else None,
-                service=examined.service if examined else None,
-                faults=[*faults, *missing, *own],
-            ),
-            held,
-            paper.exam,
-            self._params.promotion,
-            seed=self._params.seed,
-        )
-        return verdict.document()
-
-    def _paper(self, challenger: Version) -> tuple[Paper, list[str]]:
-        with TemporaryDirectory(prefix="moteur-exam-") as scratch:
-            try:
-                return exams.load(self._registry.fetch_exam(challenger.number, Path(scratch))), []
-            except ArtifactError as error:
-                nothing = Exam(sha256="", questions=[], documents={})
-                return Paper(exam=nothing, instructions=[], documents=[]), [str(error)]
-
-    def _sit(self, version: Version, paper: Paper, role: str) -> tuple[Examined | None, Mapping[str, Any], list[str]]:
-        """Marks, figures of its reports, and what went wrong."""
-        if version.number not in self._known:
-            self._say(f"Version {version.number}, {role}, sits the exam: {len(paper.instructions)} instructions,"
-                      f" {len(paper.documents)} documents.")  # fmt: skip
-            self._known[version.number] = self._sat(version, paper)
-        return self._known[version.number]
-
-    def _sat(self, version: Version, paper: Paper) -> tuple[Examined | None, Mapping[str, Any], list[str]]:
-        with TemporaryDirectory(prefix="moteur-gate-") as scratch:
-            try:
-                folder = self._registry.fetch(version.number, Path(scratch) / "release")
-                figures = files.read_json(folder / "figures.json")
-            except ArtifactError as error:
-                return None, {}, [str(error)]
-            try:
-                return self._examine(folder, paper, self._params), figures, []
-            except (ArtifactError, ResourceError) as error:
-                return None, figures, [f"version {version.number} could not be examined: {error}"]
-
-    def _champion(self, champion: Version, paper: Paper, faults: list[str]) -> Champion:
-        examined, _, own = self._sit(champion, paper, "champion")
-        faults += own
-        try:
-            last = self._registry.read_verdict(champion.number) or {}
-        except ArtifactError as error:
-            faults.append(str(error))
-            last = {}
-        return Champion(
-            version=champion.number,
-            manifest_sha256=champion.manifest_sha256,
-            marks=examined.marks if examined else None,
-            exam_tasks=last.get("exam_tasks", {}),
-            exam_documents=last.get("exam_documents", 0),
-        )
-
-
-def _examine(folder: Path, paper: Paper, params: Params) -> Examined:
-    settings = params.promotion
-    if not paper.instructions:
-        raise ArtifactError("there is no exam to sit")
-    return examiner.examine(
-        folder,
-        paper,
-        prompts=params.deployment.prompts,
-        requests=settings.infra.requests,
-        max_new_tokens=settings.max_new_tokens,
-        room=sandbox.Room(
-            timeout_seconds=settings.infra.timeout_seconds,
-            memory_mib=settings.infra.address_space_mib,
-            threads=params.threads,
-            timeout_key="promotion.infra.timeout_seconds",
-            memory_key="promotion.infra.address_space_mib",
-        ),
-    )
 
 
 def rollback(

@@ -7,8 +7,8 @@ cannot be loaded. Between any two writes `champion` names one version whose copy
 """
 
 import uuid
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.champions import history
 from flows.champions.history import Action, Entry, Fault
-from pipelines.adapters import files
+from pipelines.adapters import files, locks
 from pipelines.adapters.registry import Alias, Registry, Version
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, ResourceError
@@ -62,25 +62,21 @@ class ChampionMovedError(Exception):
         self.champion = champion
 
 
-@contextmanager
-def holding(root: Path, wait: float = WAIT_SECONDS) -> Iterator[None]:
+def holding(root: Path, wait: float = WAIT_SECONDS) -> AbstractContextManager[None]:
     """Hold the lock of all moves.
 
     Raises:
         ResourceError: when another process holds it for longer than `wait` seconds.
     """
-    from filelock import FileLock, Timeout
-
     path = root / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(str(path), timeout=wait):
-            yield
-    except Timeout:
-        raise ResourceError(
+
+    def busy(_holder: str) -> ResourceError:
+        return ResourceError(
             f"another promotion or rollback has held {path} for {wait:g} s: see what it is doing, end it, and run the"
             " command again; what it left half done is then finished."
-        ) from None
+        )
+
+    return locks.holding(path, wait=wait, busy=busy)
 
 
 def entry(

@@ -34,9 +34,9 @@ def promote(
       moteur promote --why "more dialogues in the data"
       moteur promote 12
     """
-    from flows.champions import verdicts
+    from flows.champions import console
 
-    raise typer.Exit(verdicts.promote(enter(workspace), version=version, who=who, why=why, again=again))
+    raise typer.Exit(console.promote(enter(workspace), version=version, who=who, why=why, again=again))
 
 
 def rollback(
@@ -56,9 +56,9 @@ def rollback(
       moteur rollback --why "answers with nothing to long prompts"
       moteur rollback --to 9
     """
-    from flows.champions import verdicts
+    from flows.champions import console
 
-    verdicts.rollback(enter(workspace), to=to, who=who, why=why)
+    console.rollback(enter(workspace), to=to, who=who, why=why)
 
 
 def history(
@@ -79,9 +79,9 @@ def history(
       moteur history --at "3 March"
       moteur history --json
     """
-    from flows.champions import verdicts
+    from flows.champions import console
 
-    verdicts.history_of(enter(workspace), at=at, as_json=as_json)
+    console.history_of(enter(workspace), at=at, as_json=as_json)
 
 
 def verify(

@@ -8,7 +8,7 @@ from flows.cli.options import Workspace, enter
 
 app = typer.Typer(
     name="compare",
-    help="""Hold methods against each other on the data and models of a finished lifecycle.
+    help="""Compare methods on the data and models of a finished lifecycle.
 
     Each method works in a scratch workspace of its own below .moteur/comparisons; what the lifecycle made stays as it
     is. A command that is stopped and given again goes on: what is finished is not run again. Pages and figures appear

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import Profile, Variables, Workspace, enter
+from pipelines import budget
 
 
 def plan(
@@ -23,7 +24,8 @@ def plan(
 ) -> None:
     """Show, before a run, what it will cost: parameters, tokens, FLOPs, time, disk; and what the last runs did.
 
-    Where nothing has been trained here yet, the speed of training is measured by a few steps (ten seconds).
+    Where nothing has been trained here yet, or only with settings of another speed, the speed of training is measured
+    by a few steps (ten seconds).
 
     \b
     Examples:
@@ -46,7 +48,11 @@ def scaling(
     flops: Annotated[
         float | None,
         typer.Option(
-            "--flops", metavar="NUMBER", min=1.0, help="The greatest budget. Default: a third of planned pretraining."
+            "--flops",
+            metavar="NUMBER",
+            min=1.0,
+            max=budget.MOST["FLOPs"],
+            help="The greatest budget. Default: a third of planned pretraining.",
         ),
     ] = None,
     quick: Annotated[

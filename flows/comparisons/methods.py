@@ -81,11 +81,12 @@ class Scratch:
             if code != 0:
                 raise MethodFailed(f"{module} of {self.folder.name}", code)
         costs = [entry for entry in ledger.entries(self.folder) if entry["stage"] == module]
+        last = ledger.last_finished(self.folder)[module]
         return Outcome(
             report=files.read_json(path),
-            seconds=sum(entry["seconds"] for entry in costs),  # of all attempts: a stopped one goes on where it was
+            seconds=last["seconds"],
             peak_memory_mib=max(entry["peak_memory_mib"] for entry in costs),
-            flops=ledger.last_finished(self.folder)[module]["flops"],
+            flops=last["flops"],
             again=again,
         )
 

@@ -15,7 +15,7 @@ from pipelines.core.drift import comparison
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from flows.drift.monitoring import Verdict
+    from flows.drift.verdict import Verdict
 
 PATH = Display.DRIFT.path
 LONGEST_SHOWN = 900
@@ -30,9 +30,9 @@ TESTS = {
 UNITS = {"tokens": "bits", "words": "norm", "meaning": "MMD²", "perplexity": "KS", "descriptors": "KS"}
 
 
-def write(verdict: "Verdict") -> Path:
-    """Draw the page."""
-    return rendering.write(PATH, "drift.html.jinja", content(verdict))
+def write(verdict: "Verdict", root: Path = Path()) -> Path:
+    """Draw the page of the workspace `root`."""
+    return rendering.write(root / PATH, "drift.html.jinja", content(verdict))
 
 
 def content(verdict: "Verdict") -> dict[str, Any]:

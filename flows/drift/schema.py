@@ -1,6 +1,7 @@
 """The shape of the documents, held against that of the reference by Great Expectations."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.artifacts import State
 from pipelines.core.drift.sample import PERPLEXITY, Sample
@@ -19,13 +20,14 @@ class SchemaRow:
     met: bool
 
 
-def check(reference: Sample, window: Sample, *, expected_share: float) -> list[SchemaRow]:
+def check(reference: Sample, window: Sample, *, expected_share: float, docs: Path = DOCS) -> list[SchemaRow]:
     """Whether enough documents lie between the least and greatest value that the reference has of each descriptor.
 
     Args:
         reference: Its values are the expectation.
         window: The documents.
         expected_share: Share that must lie within, in [0, 1].
+        docs: Folder of the report that Great Expectations writes.
     """
     import numpy as np
 
@@ -52,7 +54,7 @@ def check(reference: Sample, window: Sample, *, expected_share: float) -> list[S
     columns = {name: window.columns[name].astype(float) for name in names}
     with Tables({"corpus": columns}) as tables:
         tables.add("corpus", "window", range(len(window)), np.arange(1, len(window) + 1), columns)
-        outcomes = expectations.check(tables, contract, expectations.compile_contract(contract), DOCS)
+        outcomes = expectations.check(tables, contract, expectations.compile_contract(contract), docs)
     return [
         SchemaRow(
             column=str(item.expectation.arguments["column"]),

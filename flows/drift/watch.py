@@ -1,10 +1,7 @@
 """One look for drift at what the champion is asked: an alert when it matters, and the event that retrains."""
 
-import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +33,7 @@ def look(checkout: Path) -> Sight:
         return Sight(state="insufficient data", words="There is no champion yet, and no release in models/release.")
     from flows.drift import monitoring
 
-    with _inside(checkout):
-        verdict = monitoring.check(folder=folder)
-    sight = seen(verdict)
+    sight = seen(monitoring.check(root=checkout, folder=folder))
     act(sight, Outbox(checkout / State.ALERTS), url())
     return sight
 
@@ -84,14 +79,3 @@ def _copy(registry: Any, live: Any, home: Path) -> Path:
         found.rename(folder)
         shutil.rmtree(part, ignore_errors=True)
     return folder
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Work in `folder`: monitoring, like a stage, works in the current one."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

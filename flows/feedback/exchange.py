@@ -4,12 +4,11 @@ What comes in is checked line by line and brought to the one schema of `data/fee
 becomes a new one, named by its content. To take an import back, remove that file.
 """
 
-import fcntl
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.text import Text
 
 from flows.feedback import labelling
 from pipelines import stage
-from pipelines.adapters import files, labels, rankings
+from pipelines.adapters import files, labels, locks, rankings
 from pipelines.adapters.rankings import Reject
 from pipelines.artifacts import Artifact, State
 from pipelines.core.learning import labels as forms
@@ -105,21 +104,17 @@ def rejects_of(checkout: Path, made: Made) -> Path:
     return checkout / State.FEEDBACK / f"{made.target.stem}.rejects.jsonl"
 
 
-@contextmanager
-def alone(checkout: Path, what: str) -> Iterator[None]:
+def alone(checkout: Path, what: str) -> AbstractContextManager[None]:
     """Nobody else does the same meanwhile.
 
     Raises:
         DataError: somebody does.
     """
-    folder = checkout / State.FEEDBACK
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{what}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another `moteur feedback` ({what}) is at work in {checkout}: wait for its end") from None
-        yield
+
+    def busy(_holder: str) -> DataError:
+        return DataError(f"another `moteur feedback` ({what}) is at work in {checkout}: wait for its end")
+
+    return locks.holding(checkout / State.FEEDBACK / f"{what}.lock", wait=0, busy=busy)
 
 
 def _name(source: Path, annotator: str | None) -> str:

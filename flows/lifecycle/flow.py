@@ -180,8 +180,8 @@ def _failure(name: str, code: int, entry: ledger.Entry | None) -> StageFailed:
         return StageFailed(
             name,
             1,
-            "It ended without a word: killed (for want of memory?), or DVC could not start it."
-            f" `dvc repro --single-item {name}` shows what DVC says.",
+            "It ended and left no line in the ledger: killed (for want of memory?), the disk full, or DVC could not"
+            f" start it. `dvc repro --single-item {name}` shows what DVC says.",
         )
     if entry["status"] == "finished":
         return StageFailed(

@@ -46,7 +46,7 @@ ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancell
 
 
 def deployments(schedule: schema.Schedule) -> list[RunnerDeployment]:
-    """What is served: `retrain`, one at a time, on its schedule; `monitor`, every so many minutes."""
+    """What is served: `retrain`, one at a time, on its schedule; `monitor`, every few minutes."""
     one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     cron = schedule.retraining
     often = schedule.monitoring_minutes

@@ -16,7 +16,7 @@ from flows.stages import figures
 from flows.workspaces import folders
 from pipelines import budget as written
 from pipelines import params as schema
-from pipelines.adapters import files
+from pipelines.adapters import files, vocabulary
 from pipelines.core.judging import budgets, sizes
 from pipelines.errors import ParamsError
 from pipelines.params import Model, Params
@@ -90,9 +90,9 @@ def _for_the_best_model(params: Params, known: scaling.Known, measure: Measure) 
     else:
         flops = meant.compute if meant and meant.compute else scaling.planned_flops(params)
         shape = best_shape(params, flops, known)
-        parameters = sizes.parameters(shape, params.tokenization.vocab_size)
+        parameters = sizes.parameters(shape, vocabulary.size(params))
         rest = {"budget": settings.budget} if meant else {"max_tokens": int(budgets.affordable(flops, parameters))}
-    parameters = sizes.parameters(shape, params.tokenization.vocab_size)
+    parameters = sizes.parameters(shape, vocabulary.size(params))
     return Choice(
         changes={"model": {key: getattr(shape, key) for key in SHAPE}, "pretraining": rest},
         reason=f"{figures.short(parameters)} parameters for {flops:.2e} FLOPs by {known.source}",
@@ -101,7 +101,7 @@ def _for_the_best_model(params: Params, known: scaling.Known, measure: Measure) 
 
 def best_shape(params: Params, flops: float, known: scaling.Known) -> Model:
     """The shape nearest to the law's size, in the proportions of section model."""
-    return sizes.resized(params.model, known.law.parameters(flops), params.tokenization.vocab_size)
+    return sizes.resized(params.model, known.law.parameters(flops), vocabulary.size(params))
 
 
 def _settled(params: Params, seconds: float, known: scaling.Known, measure: Measure) -> tuple[Model, Speed]:

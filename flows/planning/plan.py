@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -13,12 +14,20 @@ from flows.planning import budgeting, scaling, speed
 from flows.planning.speed import Speed
 from flows.stages import figures, graph, ledger
 from pipelines import stage as frame
+from pipelines.adapters import tokens as shards
+from pipelines.adapters import vocabulary
+from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets, sizes
+from pipelines.core.learning import pace
 from pipelines.errors import ParamsError
 from pipelines.params import Params
 
 ALIKE = (0.8, 1.25)
 """Ratios of sizes that are not worth a change: the loss is flat there, and a measured speed varies as much."""
+
+MODELS = [one for one in Artifact if one.startswith("models/") and one is not Artifact.TOKENIZER]
+"""What stages keep of the size of the base model, or less."""
+OTHERWISE = "its last run here had other settings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +77,7 @@ def _changed(choice: budgeting.Choice) -> list[str]:
 
 def parameters(params: Params) -> int:
     """Parameters of the model that `params` describe; other architectures than llama come near to it."""
-    return sizes.parameters(params.model, params.tokenization.vocab_size)
+    return sizes.parameters(params.model, vocabulary.size(params))
 
 
 def tokens(params: Params) -> int:
@@ -113,7 +122,7 @@ def model_lines(params: Params) -> list[str]:
     ratio = budgets.tokens_per_parameter(seen, size)
     known = scaling.law()
     best = budgeting.best_shape(params, flops, known)
-    best_size = sizes.parameters(best, params.tokenization.vocab_size)
+    best_size = sizes.parameters(best, vocabulary.size(params))
     by = f", by pretraining.budget: {params.pretraining.budget}" if params.pretraining.budget else ""
     return [
         model,
@@ -127,7 +136,7 @@ def model_lines(params: Params) -> list[str]:
 
 def _speed(params: Params, before: Mapping[str, ledger.Entry]) -> Speed | None:
     """Of training, where no run tells; None when it cannot be measured."""
-    if "pretraining" in before or params.pretraining.init is not None:
+    if _tells(before.get("pretraining"), params) or params.pretraining.init is not None:
         return None
     try:
         return speed.known(params) or speed.measured(params)
@@ -140,7 +149,14 @@ def estimate(
 ) -> list[Cost]:
     """One cost for each stage: from what it took here before, scaled by FLOPs where both are known."""
     known = _planned(params)
-    return [_cost(name, known.get(name), before.get(name), measured) for name in pipeline.names]
+    telling = {name: entry for name, entry in before.items() if name != "pretraining" or _tells(entry, params)}
+    costs = [_cost(name, known.get(name), telling.get(name), measured) for name in pipeline.names]
+    return [replace(cost, basis=OTHERWISE) if cost.seconds is None and cost.stage in before else cost for cost in costs]
+
+
+def _tells(entry: ledger.Entry | None, params: Params) -> bool:
+    """Whether a run of pretraining, scaled by FLOPs, tells how long one with these params takes."""
+    return entry is not None and entry.get("pace") == pace.key(params)
 
 
 def record(run: str, params: Params, pipeline: graph.Graph, due: set[str]) -> None:
@@ -199,7 +215,7 @@ def _table(costs: list[Cost], pipeline: graph.Graph) -> Table:
     due_costs = [cost for cost in costs if cost.stage in pipeline.stale]
     total = sum(cost.seconds for cost in due_costs if cost.seconds is not None)
     unknown = sum(cost.seconds is None for cost in due_costs)
-    more = f"and {unknown} stages that have not run here" if unknown else ""
+    more = f"and {unknown} stages whose time is not known" if unknown else ""
     shown.add_row("all", "", "", "", figures.duration(total), more, style="bold")
     return shown
 
@@ -259,8 +275,9 @@ def disk_lines(params: Params, root: Path) -> list[str]:
     need = budgets.disk(
         parameters=parameters(params),
         tokens=int(known["pretraining"][0]),
-        vocab_size=params.tokenization.vocab_size,
-        candidates=3 + 2 * len(params.compression.sparsities),
+        token_bytes=np.dtype(shards.dtype_for(vocabulary.size(params))).itemsize,
+        models=len(MODELS),
+        candidates=params.compression.num_candidates,
     )
     free = shutil.disk_usage(root).free
     line = (

@@ -16,7 +16,7 @@ from flows.reporting import charts
 from flows.reporting.charts import Series
 from flows.stages import figures
 from pipelines import stage
-from pipelines.adapters import files
+from pipelines.adapters import files, tokens, vocabulary
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets, scaling, sizes
 from pipelines.core.judging.scaling import Law, Run
@@ -83,12 +83,13 @@ def run(root: Path, say: Say, *, flops: float | None, quick: bool) -> Path:
     """Make the runs that have not been made yet, fit, write the page, show the table; return the page.
 
     Raises:
-        ParamsError: when the compute is too small.
+        ParamsError: when the compute is too small, and as in `planned_flops`.
         ArtifactError: when there are no tokens.
         DataError: when the runs show no best size.
     """
     params = stage.load_params()
-    greatest = flops or planned_flops(params) * GREATEST * (QUICK if quick else 1)
+    planned = planned_flops(params)
+    greatest = flops or planned * GREATEST * (QUICK if quick else 1)
     small = _Small(root, params, folder=methods.folder(NAME, quick=quick))
     small.refuse_too_little(greatest * BUDGETS[0])
     tried: list[Tried] = []
@@ -100,11 +101,12 @@ def run(root: Path, say: Say, *, flops: float | None, quick: bool) -> Path:
         best = min(found, key=lambda one: one.run.loss).run
         guess = best.parameters * math.sqrt(3)
     every = [one.run for one in tried]
-    fit = scaling.fit(every, at=planned_flops(params), seed=params.seed)
+    fit = scaling.fit(every, at=planned, seed=params.seed)
     if fit is None:
         raise DataError(
-            f"Losses of {len(every)} runs show no best size at two of the {len(BUDGETS)} budgets: more compute tells"
-            f" sizes apart. Run `moteur scaling --flops {3 * greatest:.1e}`."
+            f"Losses of these {len(every)} runs show a best size, between those that were tried, at fewer than two of"
+            f" the {len(BUDGETS)} budgets, so that no law is fitted: more compute tells sizes apart, and pays for"
+            f" larger ones. Run `moteur scaling --flops {3 * greatest:.1e}`; runs that are finished are not made again."
         )
     page = drawn(params, tried, fit, scaling.surface(every, seed=params.seed), quick=quick)
     path = methods.write(page, _values(tried, fit, quick=quick))
@@ -115,8 +117,12 @@ def run(root: Path, say: Say, *, flops: float | None, quick: bool) -> Path:
 
 
 def planned_flops(params: Params) -> float:
-    """Compute of pretraining as params.yaml has it, of a model from scratch."""
-    settings, parameters = params.pretraining, sizes.parameters(params.model, params.tokenization.vocab_size)
+    """Compute of pretraining as params.yaml has it, of a model from scratch.
+
+    Raises:
+        ParamsError: when the budget is not settled, or pays for less than one step.
+    """
+    settings, parameters = params.pretraining, sizes.parameters(params.model, vocabulary.size(params))
     tokens = budgets.pretraining_tokens(
         settings.budget,
         max_tokens=settings.max_tokens,
@@ -132,7 +138,7 @@ class _Small:
     def __init__(self, root: Path, params: Params, *, folder: str) -> None:
         self.root, self.params, self.folder = root, params, folder
         self.inputs = methods.reads(root, "pretraining")
-        index = root / Artifact.TOKENS / "index.json"
+        index = root / Artifact.TOKENS / tokens.INDEX
         self.vocab_size = files.read_json(index)["vocab_size"] if index.exists() else params.tokenization.vocab_size
 
     @property
@@ -243,11 +249,11 @@ def drawn(
         name=NAME,
         title="Scaling law",
         summary=[
-            *_sentences(params, fit, surface),
+            *_sentences(params, tried, fit, surface),
             *(["A quick look: fewer sizes and less compute, so that the law is rough."] if quick else []),
         ],
         columns=COLUMNS,
-        rows=[_row(valley, [one for one in tried if one.run.flops == valley.flops]) for valley in fit.valleys],
+        rows=[_row(budget, runs, valley) for budget, runs, valley in _by_budget(tried, fit)],
         figures={
             "Held-out loss over size, at three budgets": _isoflop_chart(tried, fit),
             "The best size over compute": _law_chart(fit),
@@ -274,8 +280,18 @@ def _passes(most: float) -> str:
     return f"{text}: the law is of repeated text too." if most > 1 else f"{text}, so that no text is repeated."
 
 
+def _by_budget(tried: Sequence[Tried], fit: scaling.Fit) -> Iterator[tuple[float, list[Tried], scaling.Valley | None]]:
+    """FLOPs, the runs that they were spent on, and their valley; None: no best size lies between those."""
+    valleys = {valley.flops: valley for valley in fit.valleys}
+    for flops in sorted({one.run.flops for one in tried}):
+        yield flops, [one for one in tried if one.run.flops == flops], valleys.get(flops)
+
+
 def _sentences(
-    params: Params, fit: scaling.Fit, surface: tuple[scaling.Surface, scaling.Range | None] | None
+    params: Params,
+    tried: Sequence[Tried],
+    fit: scaling.Fit,
+    surface: tuple[scaling.Surface, scaling.Range | None] | None,
 ) -> Iterator[str]:
     exponent = fit.law.exponent
     of_tokens = scaling.Range(low=1 - fit.exponent.high, high=1 - fit.exponent.low) if fit.exponent else None
@@ -284,7 +300,7 @@ def _sentences(
         f" {1 - exponent:.2f}{_between(of_tokens)}; Chinchilla found 0.49 and 0.51 by this approach."
     )
     size, tokens = fit.law.parameters(fit.at), fit.law.tokens(fit.at)
-    planned = sizes.parameters(params.model, params.tokenization.vocab_size)
+    planned = sizes.parameters(params.model, vocabulary.size(params))
     there = fit.parameters_there
     yield (
         f"For the {fit.at:.2e} FLOPs that params.yaml plans, the law has {figures.short(size)} parameters"
@@ -292,10 +308,11 @@ def _sentences(
         f" {figures.short(tokens)} tokens, {tokens / size:.2g} for each parameter (Chinchilla: {budgets.CHINCHILLA:g});"
         f" planned are {figures.short(planned)} and {figures.short(budgets.affordable(fit.at, planned))}."
     )
-    outside = [valley for valley in fit.valleys if not valley.inside]
-    if outside:
-        where = ", ".join(f"{valley.flops:.1e}" for valley in outside)
-        yield f"At {where} FLOPs no size that was tried is past the best one: its place there is a guess."
+    if left_out := [f"{budget:.2e}" for budget, _, valley in _by_budget(tried, fit) if valley is None]:
+        yield (
+            f"At {', '.join(left_out)} FLOPs the best size does not lie between those that were tried, and where it"
+            " does lie would be a guess: the law leaves these runs out."
+        )
     if surface is not None:
         found, around = surface
         yield (
@@ -311,30 +328,30 @@ def _between(interval: scaling.Range | None) -> str:
     return f" (95 %: {interval.low:.2f} to {interval.high:.2f})" if interval else " (no interval: too few runs tell)"
 
 
-def _row(valley: scaling.Valley, tried: Sequence[Tried]) -> list[str]:
-    around = valley.interval
-    return [
-        f"{valley.flops:.2e}",
-        str(len(tried)),
-        figures.short(valley.parameters)
-        + (f" ({figures.short(around.low)} to {figures.short(around.high)})" if around else "")
-        + ("" if valley.inside else ", beyond the runs"),
-        figures.short(valley.tokens),
-        f"{valley.tokens / valley.parameters:.2g}",
-        f"{valley.loss(valley.parameters):.3f}",
-        figures.duration(sum(one.seconds for one in tried)),
-    ]
+def _row(budget: float, runs: Sequence[Tried], valley: scaling.Valley | None) -> list[str]:
+    best = ["not between these", "", "", ""]
+    if valley:
+        around = valley.interval
+        best = [
+            figures.short(valley.parameters)
+            + (f" ({figures.short(around.low)} to {figures.short(around.high)})" if around else ""),
+            figures.short(valley.tokens),
+            f"{valley.tokens / valley.parameters:.2g}",
+            f"{valley.loss(valley.parameters):.3f}",
+        ]
+    return [f"{budget:.2e}", str(len(runs)), *best, figures.duration(sum(one.seconds for one in runs))]
 
 
 def _isoflop_chart(tried: Sequence[Tried], fit: scaling.Fit) -> str:
     series = []
-    for colour, valley in enumerate(fit.valleys, 1):
-        points = sorted((one.run.parameters, one.run.loss) for one in tried if one.run.flops == valley.flops)
-        name = f"{valley.flops:.2g} FLOPs".replace("e+", "e")
-        low, high = points[0][0], points[-1][0]
-        along = [low * (high / low) ** (step / 40) for step in range(41)]
-        curve = [(size, valley.loss(size)) for size in along]
-        series.append(Series(name=name, points=curve, colour=colour, dashed=True))
+    for colour, (budget, runs, valley) in enumerate(_by_budget(tried, fit), 1):
+        points = sorted((one.run.parameters, one.run.loss) for one in runs)
+        name = f"{budget:.2g} FLOPs".replace("e+", "e")
+        if valley:
+            low, high = points[0][0], points[-1][0]
+            along = [low * (high / low) ** (step / 40) for step in range(41)]
+            curve = [(size, valley.loss(size)) for size in along]
+            series.append(Series(name=name, points=curve, colour=colour, dashed=True))
         series.append(Series(name=name, points=points, colour=colour, bare=True))
     return charts.line_chart(series, "parameters", "nats per token", logarithmic="x")
 

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from flows import process
-from pipelines.adapters import files, git
+from pipelines.adapters import files, git, vocabulary
 from pipelines.artifacts import State
+from pipelines.core.learning import pace
 from pipelines.errors import MoteurError
 from pipelines.params import Model, Params
-
-MATTERS = ("init", "context", "batch_size", "optimizer", "precision", "compile")
-"""Keys of section pretraining on which the speed depends."""
 
 
 class NotMeasured(MoteurError):  # noqa: N818  it is an outcome, and reads as one
@@ -79,6 +77,5 @@ def _kept() -> dict[str, dict[str, Any]]:
 
 
 def _key(params: Params, shape: Model) -> str:
-    facts = {key: getattr(params.pretraining, key) for key in MATTERS}
-    facts |= {"threads": params.threads, "vocab_size": params.tokenization.vocab_size, "model": shape.model_dump()}
-    return json.dumps(facts, sort_keys=True)
+    facts = {"vocab_size": vocabulary.size(params), "model": shape.model_dump()}
+    return json.dumps({**pace.settings(params), **facts}, sort_keys=True)

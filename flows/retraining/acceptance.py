@@ -7,11 +7,9 @@ after the data, so that a crash between both takes nothing twice and loses nothi
 """
 
 import dataclasses
-import fcntl
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import islice
@@ -21,7 +19,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.adapters import files, requests
+from pipelines.adapters import files, locks, requests
 from pipelines.adapters.requests import Logged
 from pipelines.artifacts import State
 from pipelines.core.text.records import Record, UnfitError, conform
@@ -73,7 +71,8 @@ def take(
     if kind == "instructions" and not answers:
         raise ParamsError("--kind instructions holds answers, which the model itself wrote: add --answers to want them")
     left_out: Counter[str] = Counter()
-    with _alone(checkout) as note:
+    note = checkout / State.ACCEPTED / "requests.json"
+    with locks.holding(note.with_name("lock")):  # nobody else takes anything meanwhile
         looked = _looked(note)
         counts = Counter(looked.get(kind, {}))
         rows = _counted(requests.beyond(checkout / State.REQUESTS, counts), counts)
@@ -84,16 +83,6 @@ def take(
         files.write_json(note, {**looked, kind: dict(counts)})
     shown = file.relative_to(checkout) if file else None
     return Taking(kind=kind, taken=len(chosen), file=shown, left_out=left_out)
-
-
-@contextmanager
-def _alone(checkout: Path) -> Iterator[Path]:
-    """The note of what was looked at; nobody else takes anything meanwhile."""
-    folder = checkout / State.ACCEPTED
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder / "requests.json"
 
 
 def _looked(note: Path) -> dict[str, dict[str, int]]:

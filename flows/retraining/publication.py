@@ -15,7 +15,7 @@ from flows import process
 from flows.champions import history
 from flows.workspaces import clones
 from pipelines.adapters import git
-from pipelines.adapters.alerts import environment_secrets
+from pipelines.adapters.secrets import environment_secrets
 from pipelines.artifacts import Artifact
 from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, MoteurError, ResourceError

@@ -54,6 +54,12 @@ class Record:
     accepted: str = ""
     """Fingerprint of these files."""
 
+    @property
+    def because(self) -> str:
+        """Why it is made, and the attempt where it is not the first, in a few words."""
+        again = f", attempt {self.attempts}" if self.attempts > 1 else ""
+        return {"by hand": "by hand", "schedule": "on schedule", "drift": "for drift"}.get(self.reason, "") + again
+
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:

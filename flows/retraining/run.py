@@ -6,28 +6,26 @@ up by the next, inside the stage where it was, unless the commit or the accepted
 anew, after what was trained is published. A key that was seen before, or drift shortly after drift, starts nothing.
 """
 
-import fcntl
-import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from flows import process
-from flows.champions import history
-from flows.retraining import accepted, publication, records
-from flows.retraining.records import UNFINISHED, Order, Record, Skipped, Status
+from flows.retraining import accepted, admission, publication, records, telling
+from flows.retraining.records import UNFINISHED, Order, Record, Skipped
 from flows.supervision import services, supervisor
 from flows.workspaces import clones, profiles
 from pipelines import params as schema
-from pipelines.adapters import git, mlflow_store, tracking, yaml_text
+from pipelines.adapters import git, locks, mlflow_store, yaml_text
 from pipelines.adapters.alerts import Alerting, Outbox
+from pipelines.adapters.locks import BusyError
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError, ParamsError, ResourceError
 
@@ -41,6 +39,27 @@ class Failed(MoteurError):  # noqa: N818  it is an outcome, and reads as one
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One go at a retraining, and what it needs."""
+
+    checkout: Path
+    """What is retrained."""
+    record: Record
+    params: schema.Params
+    """Of the checkout."""
+    say: Callable[[str], None]
+    """Told what goes on, a line at a time."""
+    outbox: Alerting
+    aside: bool
+    """What the lifecycle says goes to a file beside the record."""
+
+    @property
+    def workspace(self) -> Path:
+        """Where it works."""
+        return records.folder(self.checkout, self.record)
 
 
 def run(
@@ -70,16 +89,16 @@ def run(
     """
     checkout = checkout.resolve()
     outbox = alerting or Outbox(checkout / State.ALERTS)
-    with _telling_if_it_cannot_start(outbox):
+    with telling.if_it_cannot_start(outbox):
         params = _params(checkout)
         _refuse_unknown_stage(checkout, order.start)
 
     def attempt(record: Record) -> None:
-        _attempt(checkout, record, params, say, outbox, aside=aside)
+        _attempt(Attempt(checkout=checkout, record=record, params=params, say=say, outbox=outbox, aside=aside))
 
     with _alone(checkout, say, wait=wait), _ending_on_sigterm():
-        with _telling_if_it_cannot_start(outbox):
-            chosen = _admit(checkout, order, params, outbox, attempt)
+        with telling.if_it_cannot_start(outbox):
+            chosen = admission.admit(checkout, order, params, outbox, attempt)
         if isinstance(chosen, Skipped):
             say(f"Nothing to do: {chosen.why}.")
             return chosen
@@ -107,22 +126,16 @@ def _refuse_unknown_stage(checkout: Path, start: str | None) -> None:
 @contextmanager
 def _alone(checkout: Path, say: Callable[[str], None], *, wait: bool) -> Iterator[None]:
     """Hold the lock of all retrainings of this checkout; the kernel frees it when we die, however we die."""
-    folder = checkout / State.RETRAININGS
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
+    path = checkout / State.RETRAININGS / "lock"
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            busy = f"Another retraining is under way (process {lock.read().strip() or 'unknown'})"
+            held.enter_context(locks.holding(path, wait=0))
+        except BusyError as error:
+            busy = f"Another retraining is under way (process {error.holder})"
             if not wait:
                 raise ResourceError(f"{busy}: `moteur retrain --wait` begins when it has ended.") from None
             say(f"{busy}: waiting for it to end.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+            held.enter_context(locks.holding(path))
         yield
 
 
@@ -143,138 +156,43 @@ def _ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-# What is to be done
-
-
-def _admit(
-    checkout: Path, order: Order, params: schema.Params, outbox: Alerting, attempt: Callable[[Record], None]
-) -> Record | Skipped:
-    """The record to work on: a new one, or one that was killed; or why there is none.
-
-    What an earlier one has trained is published by `attempt` before a new one is begun.
-    """
-    before = records.read(checkout)
-    unfinished = [record for record in before if record.status in UNFINISHED]
-    for record in unfinished[:-1]:
-        _end(checkout, record, "replaced", "a later one took its place")
-    last = unfinished[-1] if unfinished else None
-    if last and last.attempts >= params.retraining.attempts:
-        _end(checkout, last, "given up", f"it ended {last.attempts} times without a result: {last.note or 'killed'}")
-        _tell(last, outbox)
-        last = None
-    went_back = max((one.moment.timestamp() for one in history.read(checkout) if one.action == "rollback"), default=0.0)
-    cooldown = params.schedule.cooldown_minutes * 60
-    if why := _why_not(order, before, last, cooldown, time.time(), went_back=went_back):
-        return Skipped(why=why)
-    profile = order.profile if order.profile is not None else params.retraining.profile
-    if last and (order.reason == "resume" or _is_the_same(checkout, order, profile, last, params.retraining)):
-        last.keys += [order.key] if order.key else []
-        return last
-    if last and "lifecycle" in last.done:
-        attempt(last)
-    elif last:
-        _end(checkout, last, "replaced", "a later one took its place")
-    return _new(checkout, order, profile)
-
-
-def _is_the_same(checkout: Path, order: Order, profile: str | None, last: Record, settings: schema.Retraining) -> bool:
-    """Whether `last`, gone on with, is what `order` asks for: this commit, these data."""
-    if (order.start, profile, clones.head(checkout)) != (last.start, last.profile, last.commit):
-        return False
-    source = checkout / settings.accepted
-    return "workspace" not in last.done or accepted.fingerprint(accepted.files(source), source) == last.accepted
-
-
-def _why_not(
-    order: Order, before: list[Record], last: Record | None, cooldown: float, now: float, *, went_back: float = 0.0
-) -> str:
-    """Why `order` starts nothing; empty when it may.
-
-    `last` is the one that was killed, `went_back` when a champion was last rolled back; times are in seconds.
-    """
-    if order.key and any(order.key in record.keys for record in before):
-        return f"{order.key} has had its retraining"
-    if order.reason == "resume" and last is None:
-        return "no retraining was interrupted"
-    if order.reason == "drift" and last is None:
-        ours = [record for record in before if record.reason == "drift" and 0 <= now - record.started < cooldown]
-        if ours:
-            ago = (now - ours[-1].started) / 60
-            return (
-                f"drift started {ours[-1].id} {ago:.0f} minutes ago, and schedule.cooldown_minutes is {cooldown / 60:g}"
-            )
-        if 0 <= now - went_back < cooldown:
-            ago = (now - went_back) / 60
-            return (
-                f"a champion was rolled back {ago:.0f} minutes ago, and schedule.cooldown_minutes is {cooldown / 60:g}"
-            )
-    return ""
-
-
-def _new(checkout: Path, order: Order, profile: str | None) -> Record:
-    now = time.time()
-    name = tracking.new_run_name("retrain", now)
-    taken = [name, *(f"{name}-{number}" for number in range(2, 1000))]
-    free = next(item for item in taken if not (checkout / State.RETRAININGS / item).exists())
-    record = Record(
-        id=free,
-        commit=clones.head(checkout),
-        reason=order.reason,
-        keys=[order.key] if order.key else [],
-        start=order.start,
-        profile=profile,
-        started=now,
-    )
-    records.save(checkout, record)
-    return record
-
-
-def _end(checkout: Path, record: Record, status: Status, note: str) -> None:
-    clones.evict(records.folder(checkout, record))
-    record.status, record.note, record.ended = status, note, time.time()
-    records.save(checkout, record)
-
-
 # The work
 
 
-def _attempt(
-    checkout: Path, record: Record, params: schema.Params, say: Callable[[str], None], outbox: Alerting, *, aside: bool
-) -> None:
+def _attempt(attempt: Attempt) -> None:
     """Work on it; tell what came of it; make room."""
+    checkout, record, outbox = attempt.checkout, attempt.record, attempt.outbox
     try:
         if record.attempts:
-            _tell_again(record, outbox)
-        _work(checkout, record, params, say, aside=aside)
+            telling.tell_again(record, outbox)
+        _work(attempt)
     except Exception as error:
-        _give_account(checkout, record, error, outbox)
-        _tidy(checkout, params.retraining.kept)
+        telling.give_account(checkout, record, error, outbox)
+        _tidy(checkout, attempt.params.retraining.kept)
         raise
-    _tell(record, outbox)
-    _tidy(checkout, params.retraining.kept)
+    telling.tell(record, outbox)
+    _tidy(checkout, attempt.params.retraining.kept)
 
 
-def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[str], None], *, aside: bool) -> None:
+def _work(attempt: Attempt) -> None:
     """Do the steps that are not done; each is written down when it is."""
+    checkout, workspace, record, say = attempt.checkout, attempt.workspace, attempt.record, attempt.say
     record.attempts += 1
     record.status = "running"
     records.save(checkout, record)
-    workspace = records.folder(checkout, record)
-    say(f"Retraining {record.id} at commit {record.commit[:12]}, {_because(record)}")
+    say(f"Retraining {record.id} at commit {record.commit[:12]}, {record.because}")
     if evicted := clones.evict(workspace):
         say(f"  ended {evicted} processes of the attempt before")
-    settings, grace = params.retraining, params.services.stop_seconds + MARGIN_SECONDS
+    settings = attempt.params.retraining
     patience = publication.Patience(retries=settings.publish_retries, seconds=settings.publish_minutes * 60)
     steps: dict[str, Callable[[], None]] = {
-        "workspace": lambda: _prepare(checkout, record, settings, say),
-        "lifecycle": lambda: _lifecycle(
-            checkout, workspace, record, records.log(checkout, record) if aside else None, grace
-        ),
+        "workspace": lambda: _prepare(attempt),
+        "lifecycle": lambda: _lifecycle(attempt),
         "push data": lambda: publication.push_data(workspace, patience, say),
         "verify": lambda: publication.verify(workspace, say),
         "push code": lambda: publication.push_code(checkout, workspace, record.id, patience, say),
-        "register": lambda: _register(checkout, workspace, record, say),
-        "promote": lambda: _promote(checkout, workspace, record, say),
+        "register": lambda: _register(attempt),
+        "promote": lambda: _promote(attempt),
     }
     for name, step in steps.items():
         if name in record.done:
@@ -286,14 +204,10 @@ def _work(checkout: Path, record: Record, params: schema.Params, say: Callable[[
     records.save(checkout, record)
 
 
-def _because(record: Record) -> str:
-    again = f", attempt {record.attempts}" if record.attempts > 1 else ""
-    return {"by hand": "by hand", "schedule": "on schedule", "drift": "for drift"}.get(record.reason, "") + again
-
-
-def _prepare(checkout: Path, record: Record, settings: schema.Retraining, say: Callable[[str], None]) -> None:
+def _prepare(attempt: Attempt) -> None:
     """The workspace: the commit, the user's data, new data, params with the profile."""
-    workspace = records.folder(checkout, record)
+    checkout, workspace, record, say = attempt.checkout, attempt.workspace, attempt.record, attempt.say
+    settings = attempt.params.retraining
     if workspace.exists():  # half of the changes below may be made: begin again
         shutil.rmtree(workspace)
     if left := clones.left_out(checkout):
@@ -345,16 +259,17 @@ def _write(path: Path, values: dict[str, Any]) -> None:
         )
 
 
-def _lifecycle(
-    checkout: Path, workspace: Path, record: Record, path: Path | None, grace: float = process.GRACE_SECONDS
-) -> None:
-    """`moteur run` in the workspace, by the code of its commit; stopping us stops all of it, after `grace` seconds."""
+def _lifecycle(attempt: Attempt) -> None:
+    """`moteur run` in the workspace, by the code of its commit; stopping us stops all of it, after its grace."""
+    record, workspace = attempt.record, attempt.workspace
     clones.heal(workspace)
     command = [sys.executable, "-m", "flows.cli", "run"]
     if record.start:
         command += ["--from", record.start]
+    path = records.log(attempt.checkout, record) if attempt.aside else None
+    grace = attempt.params.services.stop_seconds + MARGIN_SECONDS
     with path.open("ab") if path else nullcontext() as output:
-        code = process.run(command, environment(checkout), grace, folder=workspace, output=output)
+        code = process.run(command, environment(attempt.checkout), grace, folder=workspace, output=output)
     if code in (130, 143):
         raise SystemExit(code)
     if code != 0:
@@ -377,61 +292,18 @@ def environment(checkout: Path) -> dict[str, str]:
     return kept
 
 
-def _register(checkout: Path, workspace: Path, record: Record, say: Callable[[str], None]) -> None:
-    record.version = publication.register(checkout, workspace, say)
+def _register(attempt: Attempt) -> None:
+    attempt.record.version = publication.register(attempt.checkout, attempt.workspace, attempt.say)
 
 
-def _promote(checkout: Path, workspace: Path, record: Record, say: Callable[[str], None]) -> None:
+def _promote(attempt: Attempt) -> None:
+    record, say = attempt.record, attempt.say
     if record.version is None:
         record.status = "finished"
         return
-    judged = publication.judge(checkout, workspace, record.version, record.id, _because(record), say)
+    judged = publication.judge(attempt.checkout, attempt.workspace, record.version, record.id, record.because, say)
     record.status, record.note = judged.result, judged.words
     say(f"  {judged.words}")
-
-
-# Afterwards
-
-
-@contextmanager
-def _telling_if_it_cannot_start(outbox: Alerting) -> Iterator[None]:
-    """What fails before there is a record is alerted too, once a day: what fails each hour is one thing to mend."""
-    try:
-        yield
-    except Exception as error:
-        key = f"retraining/not started/{datetime.now(UTC):%Y-%m-%d}"
-        outbox.put(key, "A retraining could not start", _words(error), "failure")
-        raise
-
-
-def _give_account(checkout: Path, record: Record, error: Exception, outbox: Alerting) -> None:
-    """Write down how it failed and tell somebody."""
-    record.status = "not published" if isinstance(error, publication.NotPublished) else "failed"
-    record.note = _words(error)
-    record.ended = time.time()
-    records.save(checkout, record)
-    _tell(record, outbox)
-
-
-def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, MoteurError) else f"{type(error).__name__}: {error}"
-
-
-def _tell(record: Record, outbox: Alerting) -> None:
-    """Alert when a person should look; a promotion is worth a word too."""
-    if record.status in ("finished", "unchanged"):
-        return
-    severity: Any = "info" if record.status == "promoted" else "warning" if record.status == "refused" else "failure"
-    title = f"Retraining {record.id}: {record.status}"
-    when = datetime.fromtimestamp(record.started, UTC).isoformat(timespec="seconds")
-    body = f"{record.note}\nStarted {when}, {_because(record)}, at commit {record.commit[:12]}."
-    outbox.put(f"retraining/{record.id}/{record.status}", title, body, severity)
-
-
-def _tell_again(record: Record, outbox: Alerting) -> None:
-    how = record.note or "It was killed, or the machine went down."
-    title = f"Retraining {record.id} was interrupted and goes on"
-    outbox.put(f"retraining/{record.id}/attempt {record.attempts + 1}", title, how, "warning")
 
 
 def _tidy(checkout: Path, kept: int) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from pipelines.artifacts import State
 
@@ -17,11 +17,14 @@ class Entry(TypedDict):
     exit_code: int
     ended: str
     seconds: float
+    """Of a training that went on from a checkpoint those of the earlier runs too, as far as it had saved them."""
     peak_memory_mib: float
     flops: float
     tokens: int
     objective: str
     customisation: str
+    pace: NotRequired[str]
+    """Names the settings of pretraining that decide its speed; absent in lines of earlier versions."""
 
 
 class Planned(TypedDict):

@@ -15,7 +15,9 @@ from rich.table import Table
 
 from flows.supervision import supervisor
 from pipelines import params as schema
-from pipelines.adapters.alerts import Alert, AppriseSink, Outbox, deliver, sinks
+from pipelines.adapters.alert_delivery import deliver
+from pipelines.adapters.alert_sinks import AppriseSink, sinks
+from pipelines.adapters.alerts import Alert, Outbox
 from pipelines.errors import MoteurError, ResourceError
 
 COLOURS = {"info": "blue", "warning": "yellow", "failure": "red"}

@@ -5,18 +5,17 @@ environment: what a killed supervisor left behind is found by the mark and ended
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import psutil
@@ -24,7 +23,7 @@ import psutil
 from flows import process
 from flows.supervision import services
 from flows.supervision.services import MARK, Service
-from pipelines.adapters import files
+from pipelines.adapters import files, locks
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError, ResourceError
@@ -239,39 +238,22 @@ def log(root: Path, name: str) -> Path:
     return root / State.LOGS / f"{name}.log"
 
 
-@contextmanager
-def holding(root: Path, patience: float = 2.0) -> Iterator[None]:
+def holding(root: Path, patience: float = 2.0) -> AbstractContextManager[None]:
     """Be the supervisor of the checkout; somebody who only looks holds the lock for a moment, so be patient (seconds).
 
     Raises:
         ResourceError: when another process is.
     """
-    folder = root / State.SERVICES
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as lock:
-        deadline = time.monotonic() + patience
-        while not _taken(lock):
-            if time.monotonic() > deadline:
-                raise ResourceError(f"`moteur up` runs in {root} already: `moteur status` shows it.")
-            time.sleep(0.02)
-        yield
 
+    def busy(_holder: str) -> ResourceError:
+        return ResourceError(f"`moteur up` runs in {root} already: `moteur status` shows it.")
 
-def _taken(lock: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return locks.holding(root / State.SERVICES / LOCK, wait=patience, busy=busy)
 
 
 def held(root: Path) -> bool:
     """Whether a supervisor runs in the checkout; many may look at once."""
-    path = root / State.SERVICES / LOCK
-    if not path.exists():
-        return False
-    with path.open("a") as lock:
-        return not _taken(lock, fcntl.LOCK_SH)
+    return locks.held(root / State.SERVICES / LOCK)
 
 
 def state(root: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from flows.stages import figures
 from flows.supervision import services, supervisor
-from pipelines.adapters import alerts
+from pipelines.adapters import alert_sinks
 from pipelines.adapters.orchestrator import Server
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import redact
@@ -44,7 +44,7 @@ def up(root: Path, *, foreground: bool) -> None:
         console.print("Up already.")
         console.print(services_table(supervisor.state(root)))
         return
-    alerts.sinks(params.alerts, root)
+    alert_sinks.sinks(params.alerts, root)
     supervisor.sweep(root)
     _refuse_taken_ports(params)
     _refuse_missing_servers()

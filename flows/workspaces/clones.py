@@ -14,7 +14,7 @@ import psutil
 from flows import process
 from flows.workspaces import folders
 from pipelines.adapters import git as gits
-from pipelines.adapters.alerts import environment_secrets
+from pipelines.adapters.secrets import environment_secrets
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import redact
 from pipelines.errors import ArtifactError, ParamsError
@@ -27,7 +27,7 @@ def git(folder: Path, *arguments: str, seconds: float | None = None) -> str:
     """Run git in `folder` and return what it printed.
 
     Raises:
-        ArtifactError: with git's last line when it fails, or has not ended after so many seconds.
+        ArtifactError: with git's last line when it fails, or has not ended after this many seconds.
     """
     environment = {**gits.environment(), "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
@@ -147,7 +147,7 @@ def push(checkout: Path, folder: Path, name: str, seconds: float | None = None) 
     user's changes, and nothing is lost when the clone is removed.
 
     Raises:
-        ArtifactError: when git fails, or has not ended after so many seconds.
+        ArtifactError: when git fails, or has not ended after this many seconds.
     """
     url = code_remote(checkout)
     target = f"refs/heads/{name}" if url else f"refs/moteur/{name}"

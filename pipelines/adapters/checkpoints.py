@@ -2,22 +2,24 @@
 
 They lie in `.moteur/checkpoints/<stage>/<key>/<step>/`, where the key is a hash of what the training depends on:
 other settings or other data never meet old state. A checkpoint appears whole or not at all, two are kept, and a lock
-keeps a second trainer out.
+keeps a second trainer out. A training that is over removes its own, and those that lay beside them when it was opened.
 """
 
-import fcntl
 import hashlib
 import json
-import os
+import math
 import shutil
+import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import files
+from pipelines.adapters import files, locks
+from pipelines.adapters.locks import BusyError
 from pipelines.artifacts import State
 from pipelines.errors import ArtifactError, ResourceError
 
@@ -38,6 +40,8 @@ class Checkpoint:
     step: int
     tensors: "dict[str, Tensor]"
     values: dict[str, Any]
+    seconds: float
+    """What the training had taken by then, of all the runs that it was spread over."""
 
 
 class Checkpoints:
@@ -45,6 +49,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.seconds_before = 0.0
+        """What the training took in earlier runs, up to the checkpoint that `latest` found."""
+        self._begun = time.monotonic()
+        beside = (other for other in sorted(folder.parent.iterdir()) if other != folder)
+        self._others = [other for other in beside if _steps(other) or (other / PINNED).is_dir()]
 
     @classmethod
     @contextmanager
@@ -57,16 +66,32 @@ class Checkpoints:
     ) -> "Iterator[Checkpoints]":
         """Open the checkpoints of `stage` under these params sections (as plain values) and input artifacts.
 
+        Says so on stderr when there are some of other params or inputs.
+
         Raises:
             ResourceError: when another process trains with the same params and inputs in this workspace.
         """
         folder = root / stage / key(stage, sections, inputs)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a+", encoding="utf-8") as lock:
-            _seize(lock, stage)
-            for torn in folder.glob(".*"):
-                shutil.rmtree(torn)
-            yield cls(folder)
+
+        def busy(holder: str) -> ResourceError:
+            return ResourceError(
+                f"Process {holder} is running {stage} with the same params and inputs in this workspace: wait for it,"
+                " or stop it."
+            )
+
+        with locks.holding(folder / "lock", wait=0, busy=busy):
+            _sweep(folder)
+            store = cls(folder)
+            store._tell_of_others(stage)
+            yield store
+
+    def _tell_of_others(self, stage: str) -> None:
+        if self._others:
+            print(  # noqa: T201  the user reads this
+                f"{stage}: {'' if self._steps() else 'starting anew: '}{self.folder.parent} holds checkpoints of other"
+                " params or inputs, which are removed once this training has finished",
+                file=sys.stderr,
+            )
 
     def require_space(self, state_bytes: int, pinned_bytes: int = 0) -> None:
         """Check that the kept checkpoints, the one being written and all that will be pinned fit on the disk.
@@ -80,17 +105,21 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise ResourceError(
-                f"Checkpoints need {needed / 2**20:,.0f} MiB below {self.folder.parent} but {free / 2**20:,.0f} MiB are"
-                " free: free some space, or make the model smaller (section model in params.yaml)."
+                f"Checkpoints need {math.ceil(needed / 2**20):,} MiB below {self.folder.parent} but {free // 2**20:,}"
+                " MiB are free: free some space, or make the model smaller (section model in params.yaml)."
             )
 
     def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; a torn one is passed over with a warning."""
+        """The newest whole checkpoint, where the training now goes on; a torn one is passed over with a warning."""
+        self._begun = time.monotonic()
         for step in reversed(self._steps()):
             try:
-                return self._load(self._folder(step))
+                found = self._load(self._folder(step))
             except ArtifactError as error:
                 warnings.warn(f"{error} Going back to the checkpoint before it.", stacklevel=2)
+            else:
+                self.seconds_before = found.seconds
+                return found
         return None
 
     def save(self, step: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
@@ -106,10 +135,11 @@ class Checkpoints:
     def _write(self, folder: Path, step: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file
 
+        seconds = self.seconds_before + time.monotonic() - self._begun
         with files.replacing(folder) as fresh:
             fresh.mkdir()
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, fresh / TENSORS)
-            (fresh / VALUES).write_text(json.dumps({"step": step, **values}), encoding="utf-8")
+            (fresh / VALUES).write_text(json.dumps({"step": step, "seconds": seconds, **values}), encoding="utf-8")
             digests = {name: files.sha256(fresh / name) for name in (TENSORS, VALUES)}
             (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
 
@@ -133,13 +163,14 @@ class Checkpoints:
             raise ArtifactError(f"{error} Remove {self.folder} and run again: the training begins anew.") from None
 
     def discard(self) -> None:
-        """Remove all: the outputs are safe."""
-        for step in self._steps():
-            shutil.rmtree(self._folder(step))
-        shutil.rmtree(self.folder / PINNED, ignore_errors=True)
+        """Remove all, as the outputs are safe; also those of other params or inputs, unless a process uses them."""
+        _clear(self.folder)
+        for other in self._others:
+            with suppress(BusyError), locks.holding(other / "lock", wait=0):
+                _clear(other)
 
     def _steps(self) -> list[int]:
-        return sorted(int(item.name) for item in self.folder.iterdir() if item.name.isdigit())
+        return _steps(self.folder)
 
     def _folder(self, step: int) -> Path:
         return self.folder / f"{step:09}"
@@ -156,7 +187,8 @@ class Checkpoints:
             if not (folder / name).is_file() or files.sha256(folder / name) != digest:
                 raise ArtifactError(f"{folder / name} is torn: its content is not what the manifest says.")
         values = files.read_json(folder / VALUES)
-        return Checkpoint(step=values.pop("step"), tensors=load_file(folder / TENSORS), values=values)
+        step, seconds = values.pop("step"), values.pop("seconds", 0.0)  # one of an earlier version does not say
+        return Checkpoint(step=step, tensors=load_file(folder / TENSORS), values=values, seconds=seconds)
 
 
 def key(stage: str, sections: Mapping[str, Any], inputs: Iterable[Path]) -> str:
@@ -170,16 +202,20 @@ def key(stage: str, sections: Mapping[str, Any], inputs: Iterable[Path]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _seize(lock: TextIO, stage: str) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        raise ResourceError(
-            f"Process {lock.read().strip() or '(unknown)'} is running {stage} with the same params and inputs in this"
-            " workspace: wait for it, or stop it."
-        ) from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(item.name) for item in folder.glob("*") if item.name.isdigit() and item.is_dir())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed writer has left."""
+    for torn in folder.glob(".*"):
+        if torn.is_dir():
+            shutil.rmtree(torn)
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the lock, which another process may be about to take."""
+    _sweep(folder)
+    for step in _steps(folder):
+        shutil.rmtree(folder / f"{step:09}")
+    shutil.rmtree(folder / PINNED, ignore_errors=True)

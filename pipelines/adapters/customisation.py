@@ -21,8 +21,8 @@ class Customisation:
 
     adapter: "PeftConfig | None" = None
     """By peft; None: nothing is wrapped."""
-    frozen_in_rows: int = 0
-    """Weights that ask for a gradient and get none: the other rows of the embeddings."""
+    rows: Sequence[int] = ()
+    """Of the embeddings, which are trained though the rest of these is frozen."""
 
 
 def prepare(
@@ -40,30 +40,15 @@ def prepare(
     """
     if settings.method == "full":
         return Customisation()
-    if settings.method == "lora":
-        return Customisation(adapter=sft.lora(**settings.lora.model_dump()))
     rows = [tokenizer.convert_tokens_to_ids(token) for token in chat.ROLES]
+    if settings.method == "lora":
+        adapter = sft.lora(**settings.lora.model_dump())
+        return Customisation(adapter=adapter, rows=() if settings.lora.train_embeddings else rows)
     if settings.method == "prompt_tuning":
         rows += open_with(model, tokenizer, settings.prompt_tuning.virtual_tokens, seed)
     for weight in model.parameters():
         weight.requires_grad_(settings.method == "bitfit" and weight.ndim == 1)
-    return Customisation(frozen_in_rows=train_rows(model, rows))
-
-
-def train_rows(model: "PreTrainedModel", rows: Sequence[int]) -> int:
-    """Let the embeddings have a gradient in `rows` alone; return how many of their weights have none.
-
-    An optimiser of the Adam family without decay never moves a weight whose gradient is zero at every step. peft has
-    an adapter for rows, but where embeddings and head are one matrix it wraps the head, which TRL refuses: its loss on
-    a GPU reads the head's weights directly.
-    """
-    import torch
-
-    weight = model.get_input_embeddings().weight
-    kept_V1 = torch.zeros(len(weight), 1, device=weight.device)
-    kept_V1[list(rows)] = 1
-    weight.requires_grad_(True).register_hook(lambda gradient_VD: gradient_VD * kept_V1)
-    return int((len(weight) - len(rows)) * weight.shape[1])
+    return Customisation(rows=rows)
 
 
 def open_with(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", count: int, seed: int) -> list[int]:

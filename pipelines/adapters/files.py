@@ -32,12 +32,12 @@ def replacing(path: Path) -> Iterator[Path]:
         for file in [fresh, *fresh.rglob("*")] if fresh.is_dir() else [fresh]:
             if file.is_file():
                 _sync(file)
-        if path.is_dir():
+        if path.exists() and (path.is_dir() or fresh.is_dir()):
             path.rename(holder / "old")
         fresh.replace(path)
         _sync(path.parent)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        if disk_is_full(error):
             temporary = tempfile.gettempdir()
             raise ResourceError(
                 f"No space for {path}: {_free(path.parent)} are free there, and {_free(temporary)} in {temporary} for"
@@ -47,6 +47,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def disk_is_full(error: Exception) -> bool:
+    """Whether an error says so; libraries in Rust (safetensors, tokenizers) do it in their text alone."""
+    return getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def _free(folder: Path | str) -> str:

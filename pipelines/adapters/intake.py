@@ -21,7 +21,7 @@ from pipelines.params import Ingestion, Source
 
 QUARANTINE: Final = "quarantine.jsonl"
 CACHE_KIB: Final = 4096
-"""Of the ids that were read, so much is held in memory."""
+"""Of the ids that were read, this much is held in memory."""
 HOPELESS_ROWS: Final = 1000
 """An input whose first rows, this many, are all bad is given up at once."""
 
@@ -139,7 +139,16 @@ class Intake:
             DataError: it has none, though train has some.
         """
         for kind in ("corpus", "instructions"):
-            for split in sorted(self._lacking[kind]):
+            drawn = sorted(self._lacking[kind])
+            read = sum(self.num_records[f"{kind}.{split}"] for split in ("train", *drawn))
+            if 0 < read <= len(drawn):
+                raise DataError(
+                    f"The number of records that ingestion.{kind}.train gives is {read}, too few to draw"
+                    f" {' and '.join(drawn)} from them: give more, or give ingestion.{kind}.{drawn[0]} sources of its"
+                    " own in params.yaml. A text whose documents no blank line parts (see `separator` of a source), or"
+                    " whose lines end in CR alone, is one record"
+                )
+            for split in drawn:
                 if self.num_records[f"{kind}.train"] and not self.num_records[f"{kind}.{split}"]:
                     raise DataError(
                         f"ingestion.held_out_share is {self._settings.held_out_share}, and so none of the"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters import mlflow_store
+from pipelines.adapters import locks, mlflow_store
 from pipelines.adapters.tracking import LIFECYCLE_SPOOL, settle_client
 from pipelines.artifacts import State
 from pipelines.core.text.secrets import credentials, redact
@@ -72,17 +72,15 @@ def drain(root: Path | None = None) -> None:
     Raises:
         Exception: whatever the client raises when the server does not answer; nothing is lost.
     """
-    from filelock import FileLock, Timeout
-
     root = root or State.TRACKING.path
     if not pending(root):
         return
     try:
-        with FileLock(str(root / ".lock"), timeout=0):
+        with locks.holding(root / ".lock", wait=0):
             sink = Sink()
             for spool in pending(root):
                 sink.replay(spool)
-    except Timeout:
+    except locks.BusyError:
         return
 
 

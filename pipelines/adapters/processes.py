@@ -181,7 +181,7 @@ def joined(stage: str, count: int, seconds: float = SECONDS) -> "Iterator[Alone 
     """The group that `count` processes of this stage form on this machine, or the one that torchrun has made.
 
     Raises:
-        ResourceError: when another process is gone or has not answered for so many seconds.
+        ResourceError: when another process is gone or has not answered for this many seconds.
     """
     here = place(count)
     if here.size == 1:
@@ -266,7 +266,7 @@ def _await(others: Sequence[_Other], size: int, deadline: float) -> None:
 
 
 def _lost(others: Sequence[_Other], grace: float = 0.0) -> _Other | None:
-    """The first of them that has ended, or ends within so many seconds."""
+    """The first of them that has ended, or ends within this many seconds."""
     deadline = time.monotonic() + grace
     while True:
         for other in others:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters import datasets
 from pipelines.artifacts import Artifact
+from pipelines.core.judging.kl_axis import Task
 from pipelines.core.learning import decoding, preferences
-from pipelines.core.learning.kl_axis import Task
 from pipelines.core.learning.rollouts import Prompt
 from pipelines.core.text.prompts import user_text
 from pipelines.errors import DataError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def load(
     split: datasets.Split, tokenizer: "PreTrainedTokenizerBase", *, tasks: Sequence[str], context: int, new_tokens: int
 ) -> Task:
-    """The prompts of a split that leave room for so many new tokens in the context, each once.
+    """The prompts of a split that leave room for this many new tokens in the context, each once.
 
     They are those of `tasks`. Where none of these tasks occurs the reward model has learnt from
     ready pairs, so theirs are taken; without any, those of all instructions.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention
-from pipelines.core.learning.rewards import Comparison, right_padded
+from pipelines.core.learning.padding import right_padded
+from pipelines.core.learning.rewards import Comparison
 from pipelines.errors import Preempted
 
 if TYPE_CHECKING:

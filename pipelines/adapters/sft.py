@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention, optimizers
-from pipelines.core.learning.mixture import IGNORED
+from pipelines.core.learning.padding import IGNORED
 from pipelines.errors import Preempted
 
 if TYPE_CHECKING:
@@ -56,10 +56,11 @@ class Trained:
     trainable_parameters: int
 
 
-def lora(*, rank: int, alpha: int, dropout: float) -> "PeftConfig":
-    """Adapters on every linear layer but the head; the embeddings are trained whole.
+def lora(*, rank: int, alpha: int, dropout: float, train_embeddings: bool) -> "PeftConfig":
+    """Adapters on every linear layer but the head.
 
-    The base model has never seen the tokens of the chat template: with frozen embeddings it cannot learn them.
+    The base model has never seen the tokens of the chat template: with frozen embeddings it cannot learn them. Either
+    these are trained whole, or `train` is told the rows.
     """
     from peft import LoraConfig
 
@@ -68,8 +69,8 @@ def lora(*, rank: int, alpha: int, dropout: float) -> "PeftConfig":
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules="all-linear",
-        modules_to_save=["embed_tokens"],
-        ensure_weight_tying=True,
+        modules_to_save=["embed_tokens"] if train_embeddings else None,
+        ensure_weight_tying=train_embeddings,
         task_type="CAUSAL_LM",
     )
 
@@ -84,10 +85,13 @@ def train(
     precision: "torch.dtype",
     resume: Resumption,
     adapter: "PeftConfig | None" = None,
+    rows: Sequence[int] = (),
     on_step: Callable[[Step], None] = lambda _step: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train on `batches` of indices into `examples`, in their order, from where `resume` has found it.
+
+    Of embeddings that are frozen `rows` are trained all the same.
 
     Raises:
         TrainingError: when the loss is not a finite number.
@@ -129,6 +133,7 @@ def train(
             ],
         )
         trainer.planned, trainer.exponent, trainer.resume = batches, schedule.turn_length_exponent, resume
+        frozen = _train_rows(trainer.model, rows) if rows else 0
         trainer.optimizer = optimizers.build(
             schedule.optimizer,
             trainer.model,
@@ -136,13 +141,29 @@ def train(
             learning_rate=schedule.learning_rate,
             precision=precision,
         )
-        trainable = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
+        asking = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
         planned_training.run(trainer)
     if stop():
         raise Preempted("Stopped by request; fine-tuning goes on from there at the next run.")
     trained = trainer.model if adapter is None else trainer.model.merge_and_unload()
     trained.set_attn_implementation("sdpa")
-    return Trained(model=trained.eval(), trainable_parameters=trainable)
+    return Trained(model=trained.eval(), trainable_parameters=asking - frozen)
+
+
+def _train_rows(model: Any, rows: Sequence[int]) -> int:
+    """Let the embeddings have a gradient in `rows` alone; return how many of their weights have none.
+
+    An optimiser of the Adam family without decay never moves a weight whose gradient is zero at every step. peft has
+    an adapter for rows, but where embeddings and head are one matrix it wraps the head, which TRL refuses: its loss on
+    a GPU reads the head's weights directly.
+    """
+    import torch
+
+    weight = model.get_input_embeddings().weight
+    kept_V1 = torch.zeros(len(weight), 1, device=weight.device)
+    kept_V1[list(rows)] = 1
+    weight.requires_grad_(True).register_hook(lambda gradient_VD: gradient_VD * kept_V1)
+    return int((len(weight) - len(rows)) * weight.shape[1])
 
 
 def turn_weights(asked_BT: "torch.Tensor", exponent: float) -> "torch.Tensor":

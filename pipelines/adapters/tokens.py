@@ -53,8 +53,9 @@ def dtype_for(vocab_size: int) -> str:
 class Shard:
     """A file of ids. It is read and not mapped: mapped pages of a large corpus count as memory of the process."""
 
-    def __init__(self, path: Path, dtype: str, count: int) -> None:
+    def __init__(self, path: Path, dtype: str, count: int, vocab_size: int) -> None:
         self._path, self._file, self._dtype, self._count = path, path.open("rb"), np.dtype(dtype), count
+        self._vocab_size = vocab_size
 
     def __len__(self) -> int:
         return self._count
@@ -63,7 +64,7 @@ class Shard:
         """Ids from `start` to before `stop`, cut to what there is.
 
         Raises:
-            ArtifactError: when the file has become shorter.
+            ArtifactError: when the file has become shorter, or holds an id that the vocabulary does not have.
         """
         first = max(0, start)
         last = max(first, min(self._count, stop))
@@ -71,7 +72,13 @@ class Shard:
         read = os.pread(self._file.fileno(), (last - first) * size, first * size)
         if len(read) != (last - first) * size:
             raise ArtifactError(f"{self._path} ends before id {last:,}: run tokenization again.")
-        return np.frombuffer(read, dtype=self._dtype)
+        ids = np.frombuffer(read, dtype=self._dtype)
+        if len(ids) and ids.max() >= self._vocab_size:
+            raise ArtifactError(
+                f"{self._path} holds id {ids.max():,}, beyond the {self._vocab_size:,} entries of its vocabulary:"
+                f" remove {self._path.parent} and run tokenization again."
+            )
+        return ids
 
 
 class Tokens:
@@ -139,5 +146,7 @@ class TokenStore:
     def split(self, name: str) -> Tokens:
         """The row of `train`, `valid` or `test`."""
         entry = self._splits[name]
-        shards = [Shard(self.folder / file, self._dtype, count) for file, count in entry["files"].items()]
+        shards = [
+            Shard(self.folder / file, self._dtype, count, self.vocab_size) for file, count in entry["files"].items()
+        ]
         return Tokens(shards, num_bytes=entry["bytes"], num_documents=entry["documents"], dtype=self._dtype)

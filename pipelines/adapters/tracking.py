@@ -71,6 +71,9 @@ def append(spool: Path, event: str, **fields: Any) -> None:
 class Progress(Protocol):
     """A running piece of work that a person watches."""
 
+    def resume(self, amount: int) -> None:
+        """Begin with `amount` units that an earlier run has done: they tell nothing of the speed of this one."""
+
     def advance(self, amount: int = 1, **figures: float) -> None:
         """Move on by `amount` units; `figures` (loss, reward, ...) are shown beside the bar."""
 
@@ -81,8 +84,21 @@ class Tracker(Protocol):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record one point of each curve."""
 
-    def effort(self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "") -> None:
-        """Add to the ledger of effort: training FLOPs, tokens, what is optimised, what of the model is changed."""
+    def effort(
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
+    ) -> None:
+        """Add to the ledger of effort: training FLOPs, tokens, what is optimised, what of the model is changed.
+
+        `seconds` are those of earlier runs from whose checkpoint this one went on, as `flops` and `tokens` are of the
+        whole training; `pace` names the settings that decide the speed, where FLOPs alone do not.
+        """
 
     def progress(self, what: str, total: int | None, unit: str) -> Any:
         """A context manager that gives a `Progress`."""
@@ -111,7 +127,16 @@ class NullTracker(_Tracks):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing."""
 
-    def effort(self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "") -> None:
+    def effort(
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
+    ) -> None:
         """Do nothing."""
 
     def artifact(self, path: Path) -> None:
@@ -127,6 +152,9 @@ class NullTracker(_Tracks):
 
 
 class _Silent:
+    def resume(self, amount: int) -> None:
+        """Do nothing."""
+
     def advance(self, amount: int = 1, **figures: float) -> None:
         """Do nothing."""
 
@@ -138,8 +166,9 @@ class SpoolTracker(_Tracks):
         self.stage = stage
         self.run = run_name()
         self._started = time.monotonic()
+        self._seconds_before = 0.0
         self._effort_path = effort
-        self._effort: dict[str, Any] = {"flops": 0.0, "tokens": 0, "objective": "", "customisation": ""}
+        self._effort: dict[str, Any] = {"flops": 0.0, "tokens": 0, "objective": "", "customisation": "", "pace": ""}
         folder = root / self.run
         folder.mkdir(parents=True, exist_ok=True)
         self._spool = (folder / f"{stage}.jsonl").open("a", encoding="utf-8", buffering=1)
@@ -161,16 +190,27 @@ class SpoolTracker(_Tracks):
         """Record that a file belongs to the run."""
         self._write("artifact", path=path.as_posix())
 
-    def effort(self, *, flops: float = 0, tokens: int = 0, objective: str = "", customisation: str = "") -> None:
+    def effort(
+        self,
+        *,
+        flops: float = 0,
+        tokens: int = 0,
+        seconds: float = 0,
+        objective: str = "",
+        customisation: str = "",
+        pace: str = "",
+    ) -> None:
         """Add to the ledger of effort."""
         self._effort["flops"] += float(flops)
         self._effort["tokens"] += int(tokens)
+        self._seconds_before += seconds
         self._effort["objective"] = objective or self._effort["objective"]
         self._effort["customisation"] = customisation or self._effort["customisation"]
+        self._effort["pace"] = pace or self._effort["pace"]
 
     def close(self, status: str, exit_code: int = 0) -> None:
         """End the run with `status` finished, failed or preempted, and write its line of the ledger."""
-        seconds = time.monotonic() - self._started
+        seconds = self._seconds_before + time.monotonic() - self._started
         entry = {
             "run": self.run,
             "stage": self.stage,
@@ -208,8 +248,13 @@ class _Lines:
 
     def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
-        self._done = 0
+        self._done = self._before = 0
         self._started = self._last = time.monotonic()
+
+    def resume(self, amount: int) -> None:
+        """Count from `amount` on, and the time from now."""
+        self._done = self._before = amount
+        self._started = time.monotonic()
 
     def advance(self, amount: int = 1, **figures: float) -> None:
         """Count, and print when it is time."""
@@ -218,7 +263,7 @@ class _Lines:
         if now - self._last < self.every:
             return
         self._last = now
-        rate = self._done / (now - self._started)
+        rate = (self._done - self._before) / (now - self._started)
         of = f"/{self._total:,}" if self._total else ""
         left = f"  {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
         print(  # noqa: T201  this is the progress display
@@ -247,6 +292,11 @@ def _bar(what: str, total: int | None, unit: str) -> Iterator[Progress]:
         done = 0
 
         class _Shown:
+            def resume(self, amount: int) -> None:
+                nonlocal started
+                started = time.monotonic()
+                display.reset(task, completed=amount)
+
             def advance(self, amount: int = 1, **figures: float) -> None:
                 nonlocal done
                 done += amount

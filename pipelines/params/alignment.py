@@ -233,7 +233,7 @@ class Ppo(Section):
     length_collapse: Annotated[float, Field(ge=0, lt=1)]
     """Training stops likewise when responses get shorter than this part of the first rollout's mean length."""
     length_explosion: Annotated[float, Field(gt=1)]
-    """And when they get longer than so many times that length."""
+    """And when they get longer than this many times that length."""
     discount: Share
     """Gamma."""
     gae_lambda: Share

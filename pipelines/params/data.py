@@ -98,7 +98,8 @@ class Tokenization(Section):
     """The tokenizer and the token shards."""
 
     init: str | None
-    """None: train one. Otherwise a folder or hub id whose tokenizer is taken over (and given our chat template)."""
+    """None: train one. Otherwise a folder or hub id whose tokenizer is taken over (and given our chat template). DVC
+    sees another name, and not another content of the folder: then `moteur run --from tokenization`."""
     vocab_size: Positive
     """Entries, special tokens and the 256 bytes included."""
     max_training_bytes: Positive

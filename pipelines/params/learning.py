@@ -35,7 +35,7 @@ class Model(Section):
     """Add trained biases to queries, keys, values and outputs of attention: a head can then look at a fixed distance
     whatever the tokens are."""
     look_back: list[Positive]
-    """Heads of the first layer, one for each distance, that begin by looking at the token so many places before: with
+    """Heads of the first layer, one for each distance, that begin by looking at the token this many places before: with
     what they write a later layer finds what stood beside a word, which is how a model copies (Olsson et al. 2022,
     arXiv:2209.11895). Needs attention_bias."""
     initializer_range: Rate
@@ -77,7 +77,8 @@ class Pretraining(Section):
     encoder (Devlin et al. 2018). span_corruption: say the spans that are hidden, by an encoder and a decoder (Raffel et
     al. 2020). Both take their shape from the section `model`."""
     init: str | None
-    """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model."""
+    """None: from scratch (section `model`). Otherwise a folder or hub id of a causal language model. DVC sees another
+    name, and not another content of the folder: then `moteur run --from pretraining`."""
     context: Positive
     """Length of a packed training sequence in tokens."""
     batch_size: Positive
@@ -88,7 +89,7 @@ class Pretraining(Section):
     """Processes on this machine that share each batch; `threads` are those of each. A group that torchrun has made,
     here or on several machines, is joined instead."""
     max_tokens: Positive
-    """Training ends after this many tokens, where `budget` is null."""
+    """Training ends after this many tokens, where `budget` is null; at least those of one step."""
     budget: str | None
     """Instead of `max_tokens`: "20 tokens/parameter" (of the model as it is), "1e15 FLOPs" (6 for each parameter and
     token), or a time: "10 minutes". A time is counted at a speed that stands beside it, "10 minutes at 125 GFLOP/s",
@@ -126,6 +127,15 @@ class Pretraining(Section):
         return value
 
     @model_validator(mode="after")
+    def _something_is_shown_and_something_hidden(self) -> Self:
+        if self.objective != "causal" and self.context < 2:
+            raise ValueError(
+                f"pretraining.context is {self.context}, but pretraining.objective {self.objective} hides a part of"
+                " each sequence and shows the rest: raise the first to 2 at least in params.yaml"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _each_process_has_a_row(self) -> Self:
         if self.processes > self.batch_size:
             raise ValueError(
@@ -146,21 +156,29 @@ class Lora(Section):
     """Dropout on the adapter's input."""
 
 
+class FinetuningLora(Lora):
+    """Low-rank adapters on a base model, which has never read the tokens that tell the roles."""
+
+    train_embeddings: bool
+    """True: the embeddings are trained whole. False: only the rows of those tokens are, so that less is learnt and,
+    without replay, less than half as much forgotten."""
+
+
 class PromptTuning(Section):
     """A soft prompt (Lester et al. 2021, arXiv:2104.08691)."""
 
     virtual_tokens: Positive
-    """Trained tokens with which every conversation begins; they take so many places of the model's context."""
+    """Trained tokens with which every conversation begins; they take this many places of the model's context."""
 
 
 class Finetuning(Section):
     """The instruction model."""
 
     method: Literal["full", "lora", "prompt_tuning", "bitfit"]
-    """What is trained. full: all weights. lora: adapters and the embeddings. prompt_tuning: a soft prompt. bitfit:
+    """What is trained. full: all weights. lora: adapters and embeddings. prompt_tuning: a soft prompt. bitfit:
     biases, where the model has any (model.attention_bias), and the gains of norms. The last two also train the
     embeddings of the three tokens that tell the roles, which a base model has never read."""
-    lora: Lora
+    lora: FinetuningLora
     """Settings of the method `lora`."""
     prompt_tuning: PromptTuning
     """Settings of the method `prompt_tuning`."""

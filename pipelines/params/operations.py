@@ -20,13 +20,13 @@ class Drift(Section):
     min_documents: Annotated[int, Field(ge=10)]
     """Fewer usable documents on either side are "insufficient data"."""
     max_documents: Positive
-    """Of a larger batch so many are drawn."""
+    """Of a larger batch this many are drawn."""
     max_missing_share: Share
     """A test says nothing when a greater share of its documents has no figure."""
     recent_windows: Positive
     """Windows that the policy looks back at, the latest included."""
     needed_windows: Positive
-    """The latest window and so many of the recent ones in all must differ for an alarm."""
+    """The latest window and this many of the recent ones in all must differ for an alarm."""
     accepted_windows: Positive
     """So many accepted windows of requests, the latest ones, are the traffic's own reference; with fewer the release's
     reference decides."""
@@ -132,13 +132,13 @@ class Probation(Section):
     poll_seconds: Annotated[float, Field(gt=0, le=30)]
     """How often it is looked at."""
     requests: Annotated[int, Field(ge=10)]
-    """It is judged by so many requests, its last ones, and not before it has had them."""
+    """It is judged by this many requests, its last ones, and not before it has had them."""
     max_error_share: Share
     """More of them failed, and more than before it, by more than chance gives: it goes back."""
     max_poor_share: Share
     """More answers are empty or loops than before it, by more than this and than chance gives: it goes back."""
     max_slowdown: Annotated[float, Field(gt=1)]
-    """The slowest tenth takes so many times as long as before it: it goes back."""
+    """The slowest tenth takes this many times as long as before it: it goes back."""
     slow_seconds: Rate
     """What takes no longer than this is never slow."""
 
@@ -152,7 +152,7 @@ class Schedule(Section):
     timezone: str
     """IANA name, for instance Europe/Zurich."""
     monitoring_minutes: Positive | None
-    """Requests are checked for drift every so many minutes; None: never."""
+    """Minutes between two checks of the requests for drift; None: they are never checked."""
     retrain_on_drift: bool
     """Whether drift starts a retraining; otherwise it only alerts."""
     cooldown_minutes: NotNegative

@@ -81,6 +81,11 @@ class Compression(Section):
     rule: CompressionRule
     """How one candidate is chosen."""
 
+    @property
+    def num_candidates(self) -> int:
+        """Most models that are compared: float32, bfloat16, int8 of two kinds, two prunings a share, two students."""
+        return 4 + 2 * len(self.sparsities) + 2
+
 
 class Deployment(Section):
     """The release."""

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,27 @@ def test_they_are_found_again_by_a_later_run(opened):
         assert store.latest().values == {"note": "at 5"}
 
 
+def test_what_a_training_has_taken_adds_up_over_the_runs_that_go_on_with_it(opened, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    with opened() as store:
+        now[0] += 50  # another training, for instance, that comes first
+        assert store.latest() is None
+        now[0] += 7
+        save(store, 5)
+        now[0] += 1000  # killed before the next checkpoint: this is lost
+    with opened() as store:
+        store.pin(0, {}, {})
+        assert store.latest().seconds == 7
+        now[0] += 3
+        save(store, 10)
+        assert store.seconds_before == 7
+        assert store.pinned(0).values == {}
+    with opened() as store:
+        assert store.latest().values == {"note": "at 10"}
+        assert store.seconds_before == 10
+
+
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
 @pytest.mark.parametrize("harm", ["truncate", "flip", "remove"])
 def test_a_harmed_checkpoint_is_passed_over_with_a_warning(opened, name, harm):
@@ -110,6 +132,56 @@ def test_other_input_never_meets_old_state(opened, source):
     source.write_text("other data")
     with opened() as store:
         assert store.latest() is None
+
+
+def test_checkpoints_of_other_params_are_told_of_and_go_when_this_training_has_finished(opened, capsys):
+    with opened() as old:
+        save(old, 5)
+        old.pin(0, {"weight": torch.ones(1)}, {})
+    assert capsys.readouterr().err == ""
+    with opened({**SECTIONS, "seed": 8}) as store:
+        assert re.fullmatch(
+            r"training: starting anew: .*checkpoints/training holds checkpoints of other params or inputs, .*\n",
+            capsys.readouterr().err,
+        )
+        save(store, 3)
+        assert (old.folder / "000000005").is_dir()
+    with opened({**SECTIONS, "seed": 8}) as store:
+        assert re.match(r"training: .*checkpoints/training holds", capsys.readouterr().err)
+        store.discard()
+    assert [item.name for item in old.folder.iterdir()] == ["lock"]
+    with opened():
+        assert capsys.readouterr().err == ""
+
+
+def test_checkpoints_of_other_params_stay_while_a_process_uses_them(opened):
+    with opened() as other:
+        save(other, 5)
+        with opened({**SECTIONS, "seed": 8}) as store:
+            store.discard()
+        assert other.latest().step == 5
+
+
+def test_checkpoints_that_a_training_of_other_params_leaves_meanwhile_stay(opened):
+    with opened({**SECTIONS, "seed": 8}) as store:
+        with opened() as other:
+            save(other, 5)
+        store.discard()
+    with opened() as other:
+        assert other.latest().step == 5
+
+
+def test_stray_files_are_passed_over(opened, tmp_path):
+    with opened() as store:
+        save(store, 5)
+        for name in (".DS_Store", "000000010", "000000007"):
+            (store.folder / name).write_text("stray")
+        (store.folder.parent / "notes").write_text("stray")
+    with opened() as store:
+        assert store.latest().step == 5
+        save(store, 10)
+        assert store.latest().step == 10
+        store.discard()
 
 
 def test_the_order_of_keys_does_not_matter(source):
@@ -165,6 +237,13 @@ def test_too_small_a_disk_is_told_at_the_start_with_figures(opened, monkeypatch)
         store.require_space(2**20)
         with pytest.raises(ResourceError, match=r"Checkpoints need 6 MiB below .* but 5 MiB are free"):
             store.require_space(2 * 2**20)
+
+
+def test_the_figures_of_too_small_a_disk_differ(opened, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 0, 6 * 2**20 - 1))
+    with opened() as store, pytest.raises(ResourceError, match=r"need 6 MiB below .* but 5 MiB are free"):
+        store.require_space(2 * 2**20)
 
 
 def test_a_disk_that_fills_up_leaves_the_checkpoints_before(opened, monkeypatch):

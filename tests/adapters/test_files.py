@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from pipelines.adapters import files
 from pipelines.errors import ArtifactError, ResourceError
@@ -65,6 +69,24 @@ def test_a_full_disk_names_the_folder_of_temporary_files_too(tmp_path: Path, mon
     with pytest.raises(ResourceError) as refused, files.replacing(tmp_path / "x"):
         raise OSError(28, "No space left on device")
     assert f"MiB in {tmp_path} for temporary files (the environment variable TMPDIR" in str(refused.value)
+
+
+def to_safetensors(_path: Path) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def to_tokenizer(path: Path) -> None:
+    Tokenizer(BPE()).save(str(path))
+
+
+@pytest.mark.parametrize("write", [to_safetensors, to_tokenizer])
+def test_row_18_a_full_disk_is_known_by_what_libraries_in_rust_say(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    with pytest.raises(ResourceError, match="No space for"), files.replacing(tmp_path / "x"):
+        write(full)
 
 
 def test_other_faults_of_the_disk_are_not_called_a_full_one(tmp_path: Path) -> None:

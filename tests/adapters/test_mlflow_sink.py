@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters import mlflow_sink, tracking
+from pipelines.adapters import locks, mlflow_sink, tracking
 from pipelines.adapters.mlflow_sink import Sink
 from pipelines.artifacts import State
 
@@ -234,10 +234,8 @@ def test_a_server_that_is_down_costs_one_line_and_the_spool_stays(
 
 
 def test_only_one_process_sends(workspace: Path) -> None:
-    from filelock import FileLock
-
     work(range(3))
-    with FileLock(str(State.TRACKING.path / ".lock")):
+    with locks.holding(State.TRACKING.path / ".lock"):
         mlflow_sink.drain()
     assert mlflow_sink.pending()
 

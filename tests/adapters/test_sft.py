@@ -6,7 +6,8 @@ import pytest
 from pipelines.adapters import sft
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.resumption import Resumption
-from pipelines.core.learning.mixture import IGNORED, Example
+from pipelines.core.learning.mixture import Example
+from pipelines.core.learning.padding import IGNORED
 from pipelines.errors import Preempted, TrainingError
 from tests import fixtures
 
@@ -112,7 +113,18 @@ def test_the_step_on_a_cpu_is_that_of_trl(tokenizer, examples, monkeypatch):
         assert torch.allclose(weight, theirs.model.state_dict()[name], atol=2e-5), name
 
 
-@pytest.mark.parametrize("adapter", [None, sft.lora(rank=2, alpha=4, dropout=0.0)])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_of_frozen_embeddings_only_the_rows_that_are_named_move(tokenizer, examples, optimizer):
+    before = fixtures.tiny_model(tokenizer).get_input_embeddings().weight
+    adapter = sft.lora(rank=2, alpha=4, dropout=0.0, train_embeddings=False)
+    schedule = replace(SCHEDULE, optimizer=optimizer)
+    trained, _ = train(tokenizer, examples, [[0, 1, 2, 3]] * 3, adapter=adapter, schedule=schedule, rows=[5, 9])
+    moved = (trained.model.get_input_embeddings().weight != before).any(dim=1)
+    assert moved.nonzero().flatten().tolist() == [5, 9]
+    assert trained.trainable_parameters < before.numel()
+
+
+@pytest.mark.parametrize("adapter", [None, sft.lora(rank=2, alpha=4, dropout=0.0, train_embeddings=True)])
 def test_the_steps_are_in_half_precision_and_the_model_that_comes_out_is_not(tokenizer, examples, adapter, monkeypatch):
     import torch
     from torch.nn import functional

@@ -13,7 +13,7 @@ def write(folder, runs, shard_tokens=10, dtype="uint16"):
     folder.mkdir(exist_ok=True)
     encoded = [tokens.Encoded(ids=np.array(run), num_bytes=3 * len(run), num_documents=1) for run in runs]
     splits = {"train": tokens.write_split(folder, "train", encoded, dtype=dtype, shard_tokens=shard_tokens)}
-    files.write_json(folder / "index.json", {"dtype": dtype, "eos": 1, "vocab_size": 300, "splits": splits})
+    files.write_json(folder / "index.json", {"dtype": dtype, "eos": 1, "vocab_size": 100_000, "splits": splits})
     return folder
 
 
@@ -102,6 +102,16 @@ def test_a_shard_that_has_been_cut_since_is_not_read_as_if_it_were_whole(tmp_pat
     assert row[0:5].tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ArtifactError, match=r"corpus\.train\.000\.bin ends before id 6: run tokenization again"):
         row[4:6]
+
+
+def test_an_id_that_the_vocabulary_does_not_have_is_named(tmp_path):
+    folder = write(tmp_path / "t", [[3, 100_000, 7]], dtype="uint32")
+    row = tokens.TokenStore.open(folder).split("train")
+    assert row[2:3].tolist() == [7]
+    with pytest.raises(
+        ArtifactError, match=r"train\.000\.bin holds id 100,000, .* the 100,000 entries .*: remove .*tion again"
+    ):
+        row[0:2]
 
 
 def test_a_full_disk_is_told_as_what_it_is(tmp_path):

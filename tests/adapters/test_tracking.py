@@ -33,13 +33,25 @@ def test_every_event_is_on_the_disk_at_once(tracker: SpoolTracker, tmp_path: Pat
 
 def test_effort_adds_up_and_keeps_the_last_words(tracker: SpoolTracker, tmp_path: Path) -> None:
     tracker.effort(flops=1e9, tokens=5, objective="a")
-    tracker.effort(flops=2e9, tokens=6, customisation="b")
+    tracker.effort(flops=2e9, tokens=6, customisation="b", pace="c")
     tracker.close("finished")
     (entry,) = map(json.loads, (tmp_path / ".moteur/effort.jsonl").read_text().splitlines())
     assert (entry["flops"], entry["tokens"], entry["objective"], entry["customisation"]) == (3e9, 11, "a", "b")
+    assert entry["pace"] == "c"
     assert entry["seconds"] >= 0
     assert entry["peak_memory_mib"] > 1
     assert events(tmp_path)[-1]["effort"] == entry
+
+
+def test_the_time_in_the_ledger_has_that_of_the_runs_from_whose_checkpoint_this_one_went_on(
+    tracker: SpoolTracker, tmp_path: Path
+) -> None:
+    tracker.effort(seconds=1000.0)
+    tracker.effort(seconds=500.5)
+    tracker.close("finished")
+    entry = json.loads((tmp_path / ".moteur/effort.jsonl").read_text(encoding="utf-8"))
+    assert 1500.5 <= entry["seconds"] < 1600
+    assert events(tmp_path)[-1]["seconds"] >= 1500.5
 
 
 def test_names_of_runs_sort_by_time() -> None:
@@ -64,6 +76,28 @@ def test_off_a_terminal_progress_is_a_line_now_and_then(
         bar.advance(1, loss=1.0)
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"ppo: training  500/1,000 tokens  45/s  loss 1\.250  11 s left", line)
+
+
+def test_what_an_earlier_run_has_done_counts_neither_for_the_rate_nor_for_the_time_left(
+    tracker: SpoolTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 2.0, 12.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(now))
+    with tracker.progress("training", 1000, "tokens") as bar:
+        bar.resume(500)
+        bar.advance(100, loss=2.5)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "ppo: training  600/1,000 tokens  10/s  loss 2.500  40 s left"
+
+
+def test_on_a_terminal_a_bar_begins_with_what_an_earlier_run_has_done(
+    tracker: SpoolTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with tracker.progress("training", 10, "tokens") as bar:
+        bar.resume(4)
+        bar.advance(5, loss=1.25)
+    assert "9/10" in capsys.readouterr().err
 
 
 def test_on_a_terminal_there_is_a_bar(

@@ -31,7 +31,6 @@ FORKS = """
 # which of its writes the process kills itself; writes are the aliases, the tags, the journal and the history.
 import json, os, pathlib, signal, sys
 import mlflow.tracking, sqlalchemy
-from filelock import FileLock
 from flows.champions import history, promotion, succession
 from pipelines.adapters import files, registry
 from tests import releases

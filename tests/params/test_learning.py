@@ -16,6 +16,16 @@ def test_heads_that_cannot_look_back_are_refused() -> None:
     assert "model.look_back" in fault(model__look_back=[0])
 
 
+@pytest.mark.parametrize("objective", ["masked", "span_corruption"])
+def test_a_context_of_which_nothing_can_be_hidden_and_shown_is_refused(objective: str) -> None:
+    assert f"pretraining.context is 1, but pretraining.objective {objective} hides" in fault(
+        pretraining__objective=objective, pretraining__context=1
+    )
+    for allowed in ({"context": 2, "objective": objective}, {"context": 1, "objective": "causal"}):
+        values = changed(**{f"pretraining__{key}": value for key, value in allowed.items()})
+        assert params.parse(values).pretraining.context == allowed["context"]
+
+
 @pytest.mark.parametrize("value", ["ten minutes", 600, 1e15, True, "20"])
 def test_a_budget_that_cannot_be_read_is_named_with_the_forms_that_can(value: object) -> None:
     said = fault(pretraining__budget=value)

@@ -40,7 +40,7 @@ def completion(**fields: Any) -> dict[str, Any]:
         (b'{"prompt": "a", "temperature": NaN}', "NaN is not a number of JSON"),
         (b'{"prompt": "a", "temperature": -Infinity}', "-Infinity is not a number of JSON"),
         (b'{"prompt": "a", "temperature": 1e999}', "1e999 is too large"),
-        (b'{"prompt": "a", "prompt": "b"}', "the key 'prompt' stands there twice"),
+        (b'{"prompt": "a", "prompt": "b"}', "the key 'prompt' appears twice"),
         (b'{"prompt": ' + b"[" * 100_000, "nested deeper than 16"),
         (b'{"a":' * 17 + b"1" + b"}" * 17, "nested deeper than 16"),
         (b'{"prompt": "a", "seed": 1' + b"0" * 5000 + b"}", "is not JSON"),

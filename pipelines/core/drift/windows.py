@@ -1,4 +1,4 @@
-"""Windows: so many documents in the order in which they came.
+"""Windows of documents, in the order in which they came.
 
 They are cut by count and not by the clock: a window then always holds what the tests need, and a clock that jumps or
 summer time that begins moves no border.

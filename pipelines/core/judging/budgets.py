@@ -52,7 +52,7 @@ class Disk:
     """What a run puts on the disk, in bytes."""
 
     weights: int
-    """Model folders of all stages, float32, with the copies in DVC's cache."""
+    """Model folders of all stages, float32, with the copies in DVC's cache, and models while they are compared."""
     checkpoints: int
     """Weights and two moments, two kept for the stage with the largest."""
     data: int
@@ -64,23 +64,22 @@ class Disk:
         return self.weights + self.checkpoints + self.data
 
 
-def disk(*, parameters: int, tokens: int, vocab_size: int, candidates: int) -> Disk:
+def disk(*, parameters: int, tokens: int, token_bytes: int, models: int, candidates: int) -> Disk:
     """An upper estimate of the disk a run needs.
 
     Args:
         parameters: Of the model.
         tokens: Of the pretraining text.
-        vocab_size: Decides between two and four bytes a token.
-        candidates: Compressed models that exist at one time, at float32 at most.
+        token_bytes: Of one token in a shard.
+        models: Folders that stages keep.
+        candidates: Compressed models that exist at one time, at float32 at most; they are not cached.
     """
     model = 4 * parameters
-    folders = 4 + candidates + 1
-    token_bytes = tokens * (2 if vocab_size < 2**16 else 4)
     text_bytes = 4 * tokens
     return Disk(
-        weights=2 * folders * model,
+        weights=(2 * models + candidates) * model,
         checkpoints=2 * 3 * model,
-        data=2 * (token_bytes + 2 * text_bytes),
+        data=2 * (tokens * token_bytes + 2 * text_bytes),
     )
 
 
@@ -104,9 +103,14 @@ def pretraining_tokens(budget: str | None, *, max_tokens: int, parameters: int, 
         step_tokens: Tokens of one step.
 
     Raises:
-        ParamsError: for a time without a speed, and for a budget that does not pay for one step.
+        ParamsError: for a time without a speed, and for what does not suffice for one step.
     """
     if budget is None:
+        if max_tokens < step_tokens:
+            raise ParamsError(
+                f"pretraining.max_tokens is {max_tokens:,}, but one step takes {step_tokens:,} (pretraining.batch_size"
+                " x pretraining.context): raise the first, or lower one of these, in params.yaml"
+            )
         return max_tokens
     meant = written.parse(budget)
     if not meant.is_settled:

@@ -8,7 +8,7 @@ TESTS = 3
 """Errors, poor answers, slowness."""
 SLOW_RANK = 0.9
 LOOP_SHARE, LOOP_WORDS = 0.8, 20
-"""An answer of so many words of which so many trigrams were said before is a loop."""
+"""An answer of this many words of which this many trigrams were said before is a loop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Answered:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """From when on it is worse: by so much, and so clearly."""
+    """From when on it is worse: by how much, and how clearly."""
 
     error_share: float
     poor_share: float

@@ -52,7 +52,7 @@ def likelihood(
         context: Tokens a window; what came before it is not seen. At most the model's longest sequence.
         batch: Windows a forward pass.
         precision: Of the matrix products; None: float32.
-        limit: Measure only the first so many tokens (and their share of the bytes).
+        limit: Measure only the first this many tokens (and their share of the bytes).
     """
     import torch
 

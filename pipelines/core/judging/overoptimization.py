@@ -48,7 +48,7 @@ class Law:
     beta: float
 
     def gain(self, kl: float) -> float:
-        """At so many nats; 0 at 0."""
+        """At this many nats; 0 at 0."""
         return math.sqrt(kl) * (self.alpha - self.beta * math.log(kl) / 2) if kl > 0 else 0.0
 
     @property

@@ -102,7 +102,7 @@ def number(value: Any) -> float | None:
 
 
 def said(value: Any) -> str:
-    """A figure in words, also where it is none."""
+    """A figure in words, also where there is none."""
     found = number(value)
     if found is not None:
         return f"{found:,.0f}" if found.is_integer() and abs(found) < 1e12 else f"{found:.4g}"

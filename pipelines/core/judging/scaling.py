@@ -77,11 +77,9 @@ class Valley:
     slope: float
     curvature: float
     parameters: float
-    """Where it is lowest."""
+    """Where it is lowest: between the smallest and the largest size that was tried."""
     interval: Range | None
     """Of that; None: the runs do not tell."""
-    inside: bool
-    """The lowest place lies between the smallest and the largest size that was tried."""
 
     @property
     def tokens(self) -> float:
@@ -100,6 +98,7 @@ class Fit:
 
     law: Law
     valleys: Sequence[Valley]
+    """Of the budgets that have one."""
     exponent: Range | None
     """Of the law."""
     at: float
@@ -108,9 +107,9 @@ class Fit:
 
 
 def fit(runs: Sequence[Run], *, at: float, seed: int) -> Fit | None:
-    """Approach 2; None when fewer than two budgets have a lowest place.
+    """Approach 2; None when fewer than two budgets have a lowest place between the sizes that were tried.
 
-    Intervals come from a bootstrap of the residuals about the parabolas, normal, with the variance that all budgets
+    Intervals come from a bootstrap of the residuals about the parabolas, normal, with the variance that these budgets
     share; the variance is drawn too (its chi-squared), or intervals from so few runs would be too narrow.
 
     Args:
@@ -119,7 +118,7 @@ def fit(runs: Sequence[Run], *, at: float, seed: int) -> Fit | None:
         seed: Of the bootstrap.
     """
     groups = [[run for run in runs if run.flops == flops] for flops in sorted({run.flops for run in runs})]
-    parabolas = [found for group in groups if (found := _Parabola(group)).has_minimum]
+    parabolas = [found for group in groups if (found := _Parabola(group)).has_valley]
     if len(parabolas) < 2:
         return None
     freedom = sum(one.freedom for one in parabolas)
@@ -129,7 +128,7 @@ def fit(runs: Sequence[Run], *, at: float, seed: int) -> Fit | None:
         spread_S = np.sqrt(sum(one.squares for one in parabolas) / draw.chisquare(freedom, SAMPLES))
     log_flops_G = np.log([one.flops for one in parabolas])
     best_SG = np.stack([one.redrawn(spread_S, draw) for one in parabolas], axis=1)
-    law, lines = _power(log_flops_G, np.log([one.best for one in parabolas])), _lines(log_flops_G, best_SG)
+    law, lines = _power(log_flops_G, np.array([one.log_best for one in parabolas])), _lines(log_flops_G, best_SG)
     there_S = lines.intercepts + lines.slopes * math.log(at)
     return Fit(
         law=law,
@@ -148,7 +147,7 @@ class _Parabola:
         log_sizes_R = np.log([run.parameters for run in runs])
         self.log_centre = float(log_sizes_R.mean())
         x_R = log_sizes_R - self.log_centre
-        self.span = (float(log_sizes_R.min()), float(log_sizes_R.max()))
+        self.span = (float(x_R.min()), float(x_R.max()))
         design_R3 = np.stack([np.ones_like(x_R), x_R, x_R**2], axis=1)
         self.solve_3R = np.linalg.pinv(design_R3)
         losses_R = np.array([run.loss for run in runs])
@@ -157,18 +156,25 @@ class _Parabola:
         self.freedom = max(0, len(set(x_R.tolist())) - 3)
 
     @property
-    def has_minimum(self) -> bool:
-        return self.solve_3R.shape[1] >= 3 and bool(self.coefficients[2] > 0)
+    def has_valley(self) -> bool:
+        """It falls at the smallest size that was tried and rises at the largest, so that its lowest place is between.
+
+        A lowest place beyond the sizes can be anywhere: of losses that only fall, curvature is chance.
+        """
+        _, slope, curvature = self.coefficients
+        ends = [slope + 2 * curvature * x for x in self.span]
+        return self.solve_3R.shape[1] >= 3 and bool(ends[0] < 0 < ends[1])
 
     @property
-    def best(self) -> float:
-        return math.exp(self.log_centre - self.coefficients[1] / (2 * self.coefficients[2]))
+    def log_best(self) -> float:
+        """Logarithm of the size where a valley is lowest."""
+        return float(self.log_centre - self.coefficients[1] / (2 * self.coefficients[2]))
 
     def redrawn(self, spread_S: Array, draw: np.random.Generator) -> Array:
         """Logarithms of the best size when the residuals are drawn again; NaN where no minimum is left."""
         noise_SR = spread_S[:, None] * draw.normal(size=(len(spread_S), self.solve_3R.shape[1]))
         _, slope_S, curvature_S = (self.coefficients + noise_SR @ self.solve_3R.T).T
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             return np.where(curvature_S > 0, self.log_centre - slope_S / (2 * curvature_S), np.nan)
 
     def valley(self, log_best_S: Array | None) -> Valley:
@@ -179,9 +185,8 @@ class _Parabola:
             level=level,
             slope=slope,
             curvature=curvature,
-            parameters=self.best,
+            parameters=math.exp(self.log_best),
             interval=None if log_best_S is None else _range(log_best_S, np.exp),
-            inside=self.span[0] < math.log(self.best) < self.span[1],
         )
 
 
@@ -208,8 +213,9 @@ def _range(values_S: Array, scale: Any = lambda value: value) -> Range | None:
     known_S = values_S[np.isfinite(values_S)]
     if len(known_S) < 0.975 * len(values_S):
         return None
-    low, high = np.quantile(known_S, [0.025, 0.975])
-    return Range(low=float(scale(low)), high=float(scale(high)))
+    with np.errstate(over="ignore"):
+        low, high = scale(np.quantile(known_S, [0.025, 0.975]))
+    return Range(low=float(low), high=float(high)) if np.isfinite(high) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +229,7 @@ class Surface:
     beta: float
 
     def loss(self, parameters: float, tokens: float) -> float:
-        """Of a model of this size after so many tokens."""
+        """Of a model of this size after this many tokens."""
         return float(self.irreducible + self.a / parameters**self.alpha + self.b / tokens**self.beta)
 
     @property

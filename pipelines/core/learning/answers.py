@@ -59,7 +59,7 @@ def _missing(named: Sequence[str], letters: str) -> list[str]:
         if letter not in letters:
             raise ValueError(f"{letter!r} is none of the responses, {letters[0]} to {letters[-1]}")
         if named.count(letter) > 1:
-            raise ValueError(f"{letter} stands there more than once")
+            raise ValueError(f"{letter} appears more than once")
     return [letter for letter in letters if letter not in named]
 
 

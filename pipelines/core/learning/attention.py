@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAME = "causal_matmul"
 LONGEST = 1024
-"""Beyond so many positions the fused attention, which is as fast there in float32, is used."""
+"""Beyond this many positions the fused attention, which is as fast there in float32, is used."""
 PLAIN = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
 """Types of model whose attention is causal softmax over scaled products and nothing besides: no bias by distance (as
 ALiBi), no cap on the scores, no sinks, no looking ahead; whose logits are a linear layer of the last hidden state."""
@@ -101,10 +101,10 @@ def causal_attention(
     sliding_window: int | None = None,
     **_options: Any,
 ) -> "tuple[Tensor, None]":
-    """Softmax attention over all positions up to the own one; the result is (B, T, H, D).
+    """Softmax attention over all positions up to and including its own; the result is (B, T, H, D).
 
     With `rectangles` the only row holds that many sequences of that many positions each, one after the other. Of a
-    `sliding_window` only so many positions are seen, the own one included.
+    `sliding_window` only this many positions are seen, its own included.
 
     `mask` is (B, T), 0 where padded: padding on the right is never seen by what stands before it, so it is not needed.
     Or it is (B, 1, T, T), what is added to the scores of the position (third) for another (last): packed documents.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.core.learning.padding import IGNORED
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,7 +32,7 @@ class Batch(NamedTuple):
 
     inputs_BT: "torch.Tensor"
     targets_BT: "torch.Tensor"
-    """-100 where nothing is asked."""
+    """`IGNORED` where nothing is asked."""
     positions_BT: "torch.Tensor | None" = None
     """Position in its document of each token read; where they begin anew attention does not look back. None: one text a
     row."""
@@ -43,7 +45,7 @@ class Batch(NamedTuple):
     @property
     def num_targets(self) -> int:
         """How many are asked."""
-        return int((self.targets_BT != -100).sum())
+        return int((self.targets_BT != IGNORED).sum())
 
     def rows(self, span: slice) -> "Batch":
         """Some of the sequences."""
@@ -122,7 +124,7 @@ def windows(row: Row, *, context: int, batch_size: int, start_token: int, limit:
     """Batches in which each of the first `limit` tokens is asked exactly once, in order.
 
     The row is cut into windows of `context`; the very first token is asked after `start_token`. The last window
-    is filled up with `start_token` and -100. `start_token` parts the documents: none sees another.
+    is filled up with `start_token` and `IGNORED`. `start_token` parts the documents: none sees another.
     """
     import torch
 
@@ -134,7 +136,7 @@ def windows(row: Row, *, context: int, batch_size: int, start_token: int, limit:
         before = ids[:-1] if first else np.concatenate(([start_token], ids[:-1]))
         asked = ids[1:] if first else ids
         inputs = np.full(rows * context, start_token, dtype=np.int64)
-        targets = np.full(rows * context, -100, dtype=np.int64)
+        targets = np.full(rows * context, IGNORED, dtype=np.int64)
         inputs[: len(before)], targets[: len(asked)] = before, asked
         read_BT = torch.from_numpy(inputs.reshape(rows, context))
         yield Batch(read_BT, torch.from_numpy(targets.reshape(rows, context)), positions(read_BT, start_token))

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.core.learning.padding import IGNORED
+
 Ids = NDArray[np.int64]
 
 HIDDEN_SHARE = 0.15
@@ -19,8 +21,6 @@ MASKED_SHARE, RANDOM_SHARE = 0.8, 0.1
 """Of the hidden tokens; the rest stays as it is."""
 MEAN_SPAN = 3
 """Tokens of a corrupted span, in the mean."""
-IGNORED = -100
-"""Where nothing is asked."""
 
 
 class Gaps(NamedTuple):
@@ -48,13 +48,13 @@ def masked(ids_T: Ids, draw: np.random.Generator, *, mask: int, vocab_size: int,
 
 
 def span_counts(length: int) -> tuple[int, int]:
-    """(tokens hidden, spans they form) of a text of so many tokens, at least 2: the same for every draw."""
+    """(tokens hidden, spans they form) of a text of this many tokens, at least 2: the same for every draw."""
     hidden = min(max(round(HIDDEN_SHARE * length), 1), length - 1)
     return hidden, min(max(round(hidden / MEAN_SPAN), 1), length - hidden)
 
 
 def num_sentinels(length: int) -> int:
-    """One for each span of a text of so many tokens, and one that ends the targets."""
+    """One for each span of a text of this many tokens, and one that ends the targets."""
     return span_counts(length)[1] + 1
 
 

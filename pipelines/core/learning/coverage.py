@@ -8,7 +8,8 @@ one is wrong.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipelines.core.learning.mixture import IGNORED, Example
+from pipelines.core.learning.mixture import Example
+from pipelines.core.learning.padding import IGNORED
 
 
 @dataclass(frozen=True, kw_only=True)

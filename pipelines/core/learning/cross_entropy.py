@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipelines.core.learning.padding import IGNORED
+
 LOGITS = {"cpu": 2**19}
 """Logits computed at once, about, by type of device: 2 MiB in float32."""
 LOGITS_ELSEWHERE = 2**27
-NOT_ASKED = -100
 LEAST = 2.0**-126
 """Of a probability that is learnt from: no token costs more than 87 nats."""
 
@@ -25,7 +26,7 @@ LEAST = 2.0**-126
 class LinearCrossEntropy(torch.autograd.Function):
     """`apply(hidden, weight, targets, precision, sum_up)`: nats, the mean over the targets asked or their sum.
 
-    Hidden states are (N, D), the layer's weight (V, D), targets (N), `NOT_ASKED` where nothing is asked; products are
+    Hidden states are (N, D), the layer's weight (V, D), targets (N), `IGNORED` where nothing is asked; products are
     computed in `precision`, the softmax in float32.
     """
 
@@ -34,7 +35,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         context: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, precision: torch.dtype, sum_up: bool
     ) -> Tensor:
         """The loss; where gradients are wanted, these as well."""
-        asked_N = targets_N != NOT_ASKED
+        asked_N = targets_N != IGNORED
         share = 1.0 if sum_up else 1.0 / max(1, int(asked_N.sum()))
         layer_VD, total = weight_VD.to(precision), torch.zeros((), device=hidden_ND.device)
         learning = any(context.needs_input_grad[:2])
@@ -46,7 +47,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             logits_RV, targets_R = hidden_RD @ layer_VD.mT, targets_N[rows]
             if not learning:
                 logits_RV = logits_RV.float()
-                total += functional.cross_entropy(logits_RV, targets_R, ignore_index=NOT_ASKED, reduction="sum")
+                total += functional.cross_entropy(logits_RV, targets_R, ignore_index=IGNORED, reduction="sum")
                 continue
             of_logits_RV = logits_RV.softmax(-1, dtype=torch.float32)
             target_R1, asked_R1 = targets_R.clamp(min=0)[:, None], asked_N[rows, None]

@@ -4,10 +4,11 @@ Shapes: B prompts in a batch, R of them still running, T tokens of the longest p
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.core.learning.padding import by_length, left_padded
 from pipelines.core.text.prompts import Message, single_turn
 
 if TYPE_CHECKING:
@@ -39,19 +40,6 @@ def longest(model: "PreTrainedModel") -> int:
     return sys.maxsize if limit is None else limit
 
 
-def left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:
-    """Ids and attention mask, both (B, T), padded on the left."""
-    import torch
-
-    width = max(map(len, prompts))
-    ids_BT = torch.full((len(prompts), width), pad, dtype=torch.long)
-    mask_BT = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids_BT[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
-        mask_BT[row, width - len(prompt) :] = 1
-    return ids_BT, mask_BT
-
-
 def respond(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -75,7 +63,7 @@ def respond(
     responses: list[Response | None] = [None] * len(prompts)
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(seed)
-        for rows in _batches_by_length(prompts, batch_size):
+        for rows in by_length([*map(len, prompts)], batch_size):
             ids_BT, mask_BT = left_padded([prompts[row] for row in rows], tokenizer.pad_token_id)
             limit = max(1, min(max_new_tokens, longest(model) - ids_BT.shape[1]))
             ids_BT, mask_BT = ids_BT.to(model.device), mask_BT.to(model.device)
@@ -102,12 +90,6 @@ def answers(
     """What the model says to each instruction record, asked alone; `options` as in `respond`."""
     asked = [chat_ids(tokenizer, single_turn(record)[:1]) for record in records]
     return [response.text for response in respond(model, tokenizer, asked, max_new_tokens=max_new_tokens, **options)]
-
-
-def _batches_by_length(prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
 
 
 def _sample(

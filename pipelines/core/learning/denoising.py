@@ -15,6 +15,7 @@ import numpy as np
 from pipelines.core.learning import corruption
 from pipelines.core.learning.batches import Packed, Row
 from pipelines.core.learning.corruption import Gaps, Ids
+from pipelines.core.learning.padding import IGNORED
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ class Questions(NamedTuple):
 
     inputs_BN: "Tensor"
     targets_BM: "Tensor"
-    """-100 where nothing is asked."""
+    """`IGNORED` where nothing is asked."""
 
     @property
     def num_rows(self) -> int:
@@ -42,7 +43,7 @@ class Questions(NamedTuple):
     @property
     def num_targets(self) -> int:
         """How many are asked."""
-        return int((self.targets_BM != -100).sum())
+        return int((self.targets_BM != IGNORED).sum())
 
     def rows(self, span: slice) -> "Questions":
         """Some of the texts."""
@@ -152,7 +153,7 @@ class Filled:
 
 
 Answers = Iterable[tuple["Tensor", "Tensor"]]
-"""Logits (B, M, V) and the targets (B, M) they are held against, -100 where nothing is asked."""
+"""Logits (B, M, V) and the targets (B, M) they are held against, `IGNORED` where nothing is asked."""
 
 
 def answers(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from pipelines.core.learning.decoding import left_padded
+from pipelines.core.learning.padding import by_length, left_padded
 from pipelines.core.text.prompts import Message
 
 if TYPE_CHECKING:
@@ -44,12 +44,10 @@ def chances(
     asked = [_parted(tokenizer, conversation, answers) for conversation in conversations]
     found: list[float | None] = [None] * len(asked)
     longest = model.config.max_position_embeddings
-    fits = sorted(
-        (row for row, (ids, _) in enumerate(asked) if len(ids) <= longest), key=lambda row: len(asked[row][0])
-    )
+    fits = [row for row, (ids, _) in enumerate(asked) if len(ids) <= longest]
     with torch.inference_mode():
-        for start in range(0, len(fits), batch_size):
-            rows = fits[start : start + batch_size]
+        for batch in by_length([len(asked[row][0]) for row in fits], batch_size):
+            rows = [fits[place] for place in batch]
             ids_BT, mask_BT = left_padded([asked[row][0] for row in rows], tokenizer.pad_token_id)
             logits_BV = model(
                 input_ids=ids_BT.to(model.device),

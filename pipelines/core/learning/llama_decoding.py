@@ -28,7 +28,7 @@ MOVING = ("dynamic", "longrope")
 
 
 def reader(model: "PreTrainedModel", positions: int) -> "LlamaReader | None":
-    """Of texts up to so many tokens, with the model's present weights; None for a model that must read itself."""
+    """Of texts up to this many tokens, with the model's present weights; None for a model that must read itself."""
     return LlamaReader(model, positions) if fits(model) else None
 
 

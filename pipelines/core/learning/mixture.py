@@ -9,13 +9,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.learning.batches import Row
+from pipelines.core.learning.padding import IGNORED
 from pipelines.core.text import prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100
-"""Label of a token that is not in the loss."""
 
 Record = Mapping[str, Any]
 
@@ -33,7 +31,7 @@ class Example:
 def passes(records: Sequence[Record], weights: Mapping[str, float], epochs: float, seed: int) -> Iterator[list[Record]]:
     """Resample `records` by task and give them in passes, each record at most once in a pass.
 
-    An epoch shows a record of a task with weight w so many times; where w is not whole, the fraction is the chance of
+    An epoch shows a record of a task with weight w this many times; where w is not whole, the fraction is the chance of
     one more, drawn from the record's id, so that it does not depend on the other records. Where `epochs` is not whole,
     the fraction is the chance that a context comes once more, with all its records: a story read for one question costs
     as much as a story read for eight. Records about one context stay together, in a fresh order in every pass, so that

@@ -29,7 +29,7 @@ def shaped_rewards(scores_B: "Tensor", log_ratio_BN: "Tensor", mask_BN: "Tensor"
 
 
 def steered(coefficient: float, kl: float, *, target: float, responses: int, horizon: int) -> float:
-    """The weight of the KL penalty after a rollout of so many responses, moved so that their divergence nears a target.
+    """The weight of the KL penalty after a rollout of responses, moved so that their divergence nears a target.
 
     e = clip((kl - target) / target, -0.2, 0.2), and the weight becomes weight (1 + e responses / horizon).
     Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2, where responses / horizon is K = 0.1.

@@ -195,7 +195,7 @@ class Learner:
             yield step
 
     def go_back(self, stop: Stop, updates: int, seen: Mapping[str, float]) -> None:
-        """Take the last good policy, which has learnt from so many rollouts, and remember why.
+        """Take the last good policy, which has learnt from this many rollouts, and remember why.
 
         Raises:
             TrainingError: when it has learnt from none and what was seen since is not finite.

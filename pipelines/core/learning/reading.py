@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.core.learning.padding import IGNORED
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -91,7 +93,7 @@ def _forward(
 
     ids_BT, mask_BT = _padded(documents, int(model.config.eos_token_id), model.device)
     output = model(input_ids=ids_BT[:, :-1], output_hidden_states=True, use_cache=False)
-    targets_BT = ids_BT[:, 1:].masked_fill(~mask_BT, -100)
+    targets_BT = ids_BT[:, 1:].masked_fill(~mask_BT, IGNORED)
     losses = functional.cross_entropy(output.logits.float().flatten(0, 1), targets_BT.flatten(), reduction="none")
     nats_B = losses.view_as(targets_BT).double().sum(dim=1)
     states_BTD = output.hidden_states[-1].float()

@@ -12,6 +12,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.learning.decoding import chat_ids, longest
+from pipelines.core.learning.padding import by_length, right_padded
 
 if TYPE_CHECKING:
     import torch
@@ -30,19 +31,6 @@ def conversation_ids(
         return []
     ids: list[list[int]] = tokenizer.apply_chat_template(dialogues, return_dict=False)
     return ids
-
-
-def right_padded(sequences: Sequence[Sequence[int]], pad: int) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Ids and attention mask, both (B, T), padded on the right."""
-    import torch
-
-    width = max(map(len, sequences))
-    ids_BT = torch.full((len(sequences), width), pad, dtype=torch.long)
-    mask_BT = torch.zeros((len(sequences), width), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids_BT[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-        mask_BT[row, : len(sequence)] = 1
-    return ids_BT, mask_BT
 
 
 def score(
@@ -89,11 +77,10 @@ def _score_segments(
     import torch
 
     rewards = [0.0] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]) + len(responses[row]))
+    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
     room = min(longest(model), tokenizer.model_max_length)
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in by_length(lengths, batch_size):
             read = tokenizer(
                 [prompts[row] for row in rows],
                 [responses[row] for row in rows],
@@ -113,12 +100,10 @@ def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, b
     import torch
 
     rewards = [0.0] * len(sequences)
-    order = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
     pad = model.config.pad_token_id
     batch_size = batch_size if pad is not None else 1  # it could not tell padding from text
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in by_length([*map(len, sequences)], batch_size):
             ids_BT, mask_BT = right_padded([sequences[row] for row in rows], pad or 0)
             rewards_B = rewards_of(model, ids_BT.to(model.device), mask_BT.to(model.device))
             for row, reward in zip(rows, rewards_B.tolist(), strict=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.core.learning import attention, decoding, rewards
+from pipelines.core.learning.padding import right_padded
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ def assembled(
     """Prompts and responses side by side."""
     import torch
 
-    ids_BT, _ = rewards.right_padded(
+    ids_BT, _ = right_padded(
         [[*prompt.ids, *said.tokens] for prompt, said in zip(prompts, responses, strict=True)], pad
     )
     lengths_B = torch.tensor([len(said.tokens) for said in responses])

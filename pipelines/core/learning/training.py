@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pipelines.core.learning import attention
 from pipelines.core.learning.batches import Batch
+from pipelines.core.learning.padding import IGNORED
 from pipelines.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def nats(
     with torch.inference_mode():
         for batch in batches:
             total += float(next_token_loss(model, batch, device=device, precision=precision, sum_up=True))
-            count += int((batch.targets_BT != -100).sum())
+            count += int((batch.targets_BT != IGNORED).sum())
     model.train(was_training)
     return total, count
 

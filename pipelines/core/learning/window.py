@@ -66,7 +66,7 @@ class Window:
         return len(self.lengths)
 
     def begin(self, lengths: Sequence[int]) -> None:
-        """Take empty rows for prompts of so many tokens; `prefill` then gets them padded on the left."""
+        """Take empty rows for prompts of this many tokens; `prefill` then gets them padded on the left."""
         self.lengths = [0] * len(lengths)
         self.start = self.end = 0
         longest = max(lengths)

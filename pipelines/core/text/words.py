@@ -145,7 +145,7 @@ def split_words(texts: Sequence[str]) -> Words:
 
 
 def _hashes(data: bytes, starts_W: Offsets, sizes_W: Offsets) -> Hashes:
-    """Of the words that start there and have so many bytes."""
+    """Of the words that start there and have this many bytes."""
     pieces_B = np.ndarray(len(data), dtype="<u8", buffer=data + bytes(_PIECE), strides=(1,))
     hashes_W = mix(pieces_B[starts_W] & _MASKS[np.minimum(sizes_W, _PIECE)])
     long = np.flatnonzero(sizes_W > _PIECE)

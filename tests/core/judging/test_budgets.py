@@ -42,11 +42,16 @@ def test_chinchilla_itself_is_six_n_d() -> None:
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 9))
 def test_more_of_anything_needs_more_disk(parameters: int, tokens: int, candidates: int) -> None:
-    one = budgets.disk(parameters=parameters, tokens=tokens, vocab_size=2048, candidates=candidates)
-    more = budgets.disk(parameters=parameters + 1, tokens=tokens, vocab_size=70_000, candidates=candidates + 1)
+    one = budgets.disk(parameters=parameters, tokens=tokens, token_bytes=2, models=7, candidates=candidates)
+    more = budgets.disk(parameters=parameters + 1, tokens=tokens, token_bytes=4, models=7, candidates=candidates + 1)
     assert one.total == one.weights + one.checkpoints + one.data
     assert more.weights > one.weights
     assert more.data > one.data
+
+
+def test_the_models_of_stages_are_on_the_disk_twice_and_compressed_ones_once() -> None:
+    need = budgets.disk(parameters=10, tokens=100, token_bytes=2, models=7, candidates=8)
+    assert (need.weights, need.data) == ((2 * 7 + 8) * 40, 2 * (200 + 800))
 
 
 def tokens(budget: str | None, parameters: int = 1000) -> int:
@@ -82,6 +87,12 @@ def test_a_time_without_a_speed_is_refused_with_the_command_that_measures_it() -
     with pytest.raises(ParamsError, match=r'"10 minutes at 100 GFLOP/s"') as caught:
         tokens("10 minutes")
     assert "`moteur plan --apply tokens` measures" in str(caught.value)
+
+
+def test_fewer_tokens_than_those_of_one_step_are_refused() -> None:
+    with pytest.raises(ParamsError, match=r"pretraining\.max_tokens is 63, but one step takes 64 .*: raise the first"):
+        budgets.pretraining_tokens(None, max_tokens=63, parameters=1000, step_tokens=64)
+    assert budgets.pretraining_tokens(None, max_tokens=64, parameters=1000, step_tokens=64) == 64
 
 
 @pytest.mark.parametrize("unit", ["FLOPs", "seconds at 1 kFLOP/s", "tokens/parameter"])

@@ -7,6 +7,7 @@ import torch
 
 from pipelines.core.learning import actors, rewards, rollouts
 from pipelines.core.learning.actors import unfit
+from pipelines.core.learning.padding import right_padded
 from pipelines.core.learning.policy_optimisation import Learner
 from pipelines.core.learning.reward_mixture import RewardMixture
 from pipelines.core.learning.rollouts import Sequences
@@ -73,7 +74,7 @@ def test_any_language_model_learns_from_ratios_of_one_and_no_divergence(kind, me
 def test_probabilities_with_padding_are_those_of_each_text_alone(kind):
     model = causal(kind)
     texts = [[5, 6, 7, 8, 9, 1], [5, 6, 9, 1], [7, 1]]
-    ids_BT, _ = rewards.right_padded(texts, 0)
+    ids_BT, _ = right_padded(texts, 0)
     starts_B = torch.tensor([2, 1, 1])
     mask_BN = (torch.arange(4) < (torch.tensor([6, 4, 2]) - starts_B)[:, None]).float()
     with torch.inference_mode():

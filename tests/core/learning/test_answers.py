@@ -36,8 +36,8 @@ def test_an_answer_means_these_ranks(answer, ranks):
     [
         ("", "an order is needed, as in A>C=D, B F"),
         ("A>B", "no place for C and D"),
-        ("A>B>C>D>A", "A stands there more than once"),
-        ("A>B>C>D, A F", "A stands there more than once"),
+        ("A>B>C>D>A", "A appears more than once"),
+        ("A>B>C>D, A F", "A appears more than once"),
         ("A>B>C>E", "'E' is none of the responses, A to D"),
         ("A<B", "'<' is none of the responses, A to D"),
         ("A>BC>D", "'BC' lacks a sign between its letters"),

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.learning import corruption
+from pipelines.core.learning.padding import IGNORED
 
 VOCAB, SEPARATOR, MASK, FIRST_SENTINEL = 50, 1, 50, 50
 
@@ -36,13 +37,13 @@ def restored(gaps):
 @given(ids=texts, seed=seeds)
 def test_what_is_asked_put_into_the_masked_text_is_the_text(ids, seed):
     gaps = masked(ids, seed)
-    asked = gaps.targets_M != corruption.IGNORED
+    asked = gaps.targets_M != IGNORED
     assert (np.where(asked, gaps.targets_M, gaps.inputs_N) == ids).all()
 
 
 @given(ids=texts, seed=seeds)
 def test_fifteen_percent_of_the_tokens_are_asked_and_never_a_separator(ids, seed):
-    asked = masked(ids, seed).targets_M != corruption.IGNORED
+    asked = masked(ids, seed).targets_M != IGNORED
     candidates = int((ids != SEPARATOR).sum())
     assert asked.sum() == min(candidates, max(1, round(0.15 * candidates)))
     assert not asked[ids == SEPARATOR].any()
@@ -51,7 +52,7 @@ def test_fifteen_percent_of_the_tokens_are_asked_and_never_a_separator(ids, seed
 def test_of_the_tokens_asked_eighty_percent_are_masked_ten_random_and_ten_as_they_were():
     ids = np.random.default_rng(3).integers(2, VOCAB, 400_000)
     gaps = masked(ids)
-    asked = gaps.targets_M != corruption.IGNORED
+    asked = gaps.targets_M != IGNORED
     read, said = gaps.inputs_N[asked], gaps.targets_M[asked]
     assert asked.sum() == 60_000
     assert (read == MASK).mean() == pytest.approx(0.8, abs=0.01)
@@ -64,7 +65,7 @@ def test_of_the_tokens_asked_eighty_percent_are_masked_ten_random_and_ten_as_the
 
 def test_a_text_of_separators_alone_has_nothing_to_hide():
     gaps = masked(np.full(20, SEPARATOR))
-    assert (gaps.targets_M == corruption.IGNORED).all()
+    assert (gaps.targets_M == IGNORED).all()
     assert (gaps.inputs_N == SEPARATOR).all()
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from pipelines.core.learning.coverage import Coverage, answered, coverage
-from pipelines.core.learning.mixture import IGNORED, Example, encode
+from pipelines.core.learning.mixture import Example, encode
+from pipelines.core.learning.padding import IGNORED
 from tests import fixtures
 
 USER, ASSISTANT, END = 1, 2, 3

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 from pipelines.core.learning import cross_entropy
-from pipelines.core.learning.cross_entropy import NOT_ASKED, LinearCrossEntropy
+from pipelines.core.learning.cross_entropy import LinearCrossEntropy
+from pipelines.core.learning.padding import IGNORED
 
 VOCABULARY, WIDTH, ROWS = 23, 6, 17
 
@@ -21,7 +22,7 @@ def given(dtype=torch.float32):
     hidden = torch.randn(ROWS, WIDTH, generator=generator, dtype=dtype, requires_grad=True)
     weight = torch.randn(VOCABULARY, WIDTH, generator=generator, dtype=dtype, requires_grad=True)
     targets = torch.randint(0, VOCABULARY, (ROWS,), generator=generator)
-    targets[[0, 6, 7]] = NOT_ASKED
+    targets[[0, 6, 7]] = IGNORED
     return hidden, weight, targets
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.learning import mixture
+from pipelines.core.learning.padding import IGNORED
 from tests import fixtures
 
 RECORDS = fixtures.instruction_records(60)
@@ -114,14 +115,12 @@ def test_the_loss_covers_exactly_what_the_assistant_says_and_its_end_token():
     said = Counter(
         part.strip()
         for example in built.examples
-        for part in tokenizer.decode([label for label in example.labels if label != mixture.IGNORED]).split(
-            "<|endoftext|>"
-        )
+        for part in tokenizer.decode([label for label in example.labels if label != IGNORED]).split("<|endoftext|>")
         if part.strip()
     )
     assert said == Counter(record["completion"] for record in RECORDS)
     assert all(
-        label in (mixture.IGNORED, token)
+        label in (IGNORED, token)
         for example in built.examples
         for token, label in zip(example.input_ids, example.labels, strict=True)
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.champions import history, verdicts
+from flows.champions import console, history
 from flows.champions.history import Entry
 from pipelines.errors import ParamsError
 
@@ -45,7 +45,7 @@ def in_utc(monkeypatch):
 
 def asked(entries: list[Entry], at: str) -> list[str]:
     start, end = history.period(at, date(2026, 11, 24))
-    return verdicts.answer(history.reigns(entries), start, end)
+    return console.answer(history.reigns(entries), start, end)
 
 
 def test_which_version_was_live_on_the_third_of_march():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.champions import history, promotion, succession, verdicts, verification
+from flows.champions import console, history, promotion, succession, verification
 from pipelines.adapters import registry
 from pipelines.adapters.alerts import Outbox
 from pipelines.artifacts import State
@@ -239,17 +239,17 @@ def test_the_commands_say_what_they_did(root, good, capsys):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Version {good} is champion again; version {version} is withdrawn. (")
     capsys.readouterr()
-    verdicts.history_of(root, at=None, as_json=True)
+    console.history_of(root, at=None, as_json=True)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["why"] == "as a drill"
     today = history.read(root)[-1].moment.astimezone().date().isoformat()
-    verdicts.history_of(root, at=today, as_json=False)
+    console.history_of(root, at=today, as_json=False)
     assert f"version {version} was live for a part of it" in capsys.readouterr().out
     assert verification.show(root, mend=False, every=True) == 0
     assert "Everything is as it was recorded." in capsys.readouterr().out
 
 
 def test_the_verdict_is_shown_rule_by_rule(root, told, capsys):
-    Console(width=160).print(verdicts.table(told[1].verdict))
+    Console(width=160).print(console.table(told[1].verdict))
     shown = capsys.readouterr().out
     assert all(" ".join(rule["words"].split()[:6]) in shown for rule in told[1].verdict["rules"])
     assert shown.count("FAIL") == sum(not rule["passed"] for rule in told[1].verdict["rules"])
@@ -258,7 +258,7 @@ def test_the_verdict_is_shown_rule_by_rule(root, told, capsys):
 def test_the_command_ends_with_7_when_a_release_is_refused(root):
     version = found(root).register(releases.small(root.parent / "unasked too", "unasked too"), {}).number
     done = toy.moteur(root, "promote", str(version), "--why", "nobody asked it")
-    assert done.returncode == verdicts.REFUSED, done.stderr
+    assert done.returncode == console.REFUSED, done.stderr
     assert f"Version {version} is refused." in done.stdout
     assert "Is it good?" in done.stdout
 

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.planning import plan, speed
+from flows.planning import budgeting, plan, scaling, speed
 from flows.planning.speed import Speed
-from flows.stages import graph, ledger
+from flows.stages import figures, graph, ledger
+from pipelines import params as schema
 from pipelines import stage
-from pipelines.artifacts import State
+from pipelines.adapters import files
+from pipelines.artifacts import Artifact, State
+from pipelines.core.judging import budgets
+from pipelines.core.learning import pace
 from pipelines.errors import ParamsError
 from pipelines.params import Params
 from tests.flows.examples import ROOT
@@ -90,10 +94,34 @@ def test_the_time_is_from_the_speed_and_after_a_run_from_that_run(workspace: Cal
     assert first["pretraining"].flops == flops
     assert first["pretraining"].seconds == pytest.approx(flops / 1e11)
     assert first["tokenization"].seconds is None
-    half = {"pretraining": entry("pretraining", flops=flops / 2, seconds=40.0)}
+    half = {"pretraining": entry("pretraining", flops=flops / 2, seconds=40.0, pace=pace.key(params))}
     later = {cost.stage: cost for cost in plan.estimate(params, stages, half, None)}
     assert later["pretraining"].seconds == pytest.approx(80)
     assert "times 2.00" in later["pretraining"].basis
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"context": 32}, {"model": {"architecture": "lstm"}}])
+def test_a_last_run_with_another_speed_is_no_estimate(
+    workspace: Callable[..., Params], changes: dict[str, Any]
+) -> None:
+    other = pace.key(workspace(**changes))
+    params, stages = workspace(), pipeline("pretraining")
+    for before in (entry("pretraining", pace=other), entry("pretraining")):  # the latter of an older version
+        (unknown,) = plan.estimate(params, stages, {"pretraining": before}, None)
+        assert (unknown.seconds, unknown.basis) == (None, "its last run here had other settings")
+        (known,) = plan.estimate(params, stages, {"pretraining": before}, SPEED)
+        assert known.seconds == pytest.approx(6.0 * plan.parameters(params) * 1_400_000 / 1e11)
+        assert known.basis.endswith("measured")
+
+
+def test_the_speed_is_measured_where_the_last_run_had_another(
+    workspace: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"pretraining": entry("pretraining", pace=pace.key(workspace(batch_size=8)))}
+    params = workspace(batch_size=1)
+    monkeypatch.setattr(speed, "measured", lambda _params: SPEED)
+    assert plan._speed(params, before) == SPEED
+    assert plan._speed(params, {"pretraining": entry("pretraining", pace=pace.key(params))}) is None
 
 
 @pytest.mark.parametrize(
@@ -108,6 +136,37 @@ def test_the_plan_counts_the_tokens_that_the_budget_pays_for(
     assert f"by pretraining.budget: {budget}" in said or budget is None
     assert "compute-optimal at scale are 20 (Chinchilla)" in said
     assert "by Chinchilla's 20 tokens for each parameter, as no law has been fitted here" in said
+
+
+def test_what_is_planned_is_for_the_vocabulary_that_tokenization_made(workspace: Callable[..., Params]) -> None:
+    asked = workspace(budget="20 tokens/parameter")
+    values = asked.model_dump()
+    values["tokenization"]["vocab_size"] = 16_384
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    params = stage.load_params()
+    before = plan.parameters(params)
+    files.write_json(Artifact.TOKENS.path / "index.json", {"vocab_size": 1536})
+    lock = {"stages": {"tokenization": {"params": {"params.yaml": {"tokenization": values["tokenization"]}}}}}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    assert plan.parameters(params) == plan.parameters(asked) < before
+    assert plan.tokens(params) == 20 * plan.parameters(asked)
+    assert scaling.planned_flops(params) == 6.0 * plan.parameters(asked) * plan.tokens(asked)
+    assert budgeting.best_shape(params, 1e13, scaling.law()) == budgeting.best_shape(asked, 1e13, scaling.law())
+    assert speed._key(params, params.model) == speed._key(asked, asked.model)
+
+
+def test_the_disk_is_for_the_seven_models_that_stages_keep_and_for_tokens_as_they_are_written(
+    workspace: Callable[..., Params],
+) -> None:
+    assert len(plan.MODELS) == 7
+    values = workspace().model_dump()
+    values["tokenization"]["vocab_size"] = 2**16
+    params = schema.parse(values)
+    need = budgets.disk(
+        parameters=plan.parameters(params), tokens=1_400_000, token_bytes=2, models=7, candidates=4 + 2 * 3 + 2
+    )
+    values["compression"]["sparsities"] = [0.2, 0.3, 0.5]
+    assert f"about {figures.size(need.total)} (" in plan.disk_lines(schema.parse(values), Path())[0]
 
 
 def test_a_settled_budget_is_in_params_and_in_the_plan_that_follows(

@@ -1,6 +1,7 @@
 """`moteur scaling`: which small runs are made, that none is made twice, and what is fitted to them."""
 
 import json
+import math
 
 import pytest
 import yaml
@@ -120,10 +121,51 @@ def test_too_little_compute_is_refused_before_the_first_run_with_what_suffices(w
     fitted(workspace, flops=float(str(caught.value).split("--flops ")[1].split()[0]))
 
 
-def test_losses_that_show_no_best_size_are_an_error_with_the_remedy(workspace, started, monkeypatch):
-    monkeypatch.setattr(Surface, "loss", lambda _self, parameters, _tokens: 9 - parameters**0.1)
-    with pytest.raises(DataError, match=r"show no best size .* Run `moteur scaling --flops 2\.7e\+12`"):
+def alter(monkeypatch, falls):
+    """Make the loss only fall with the size at the budgets for which `falls` says so."""
+    true = Surface.loss
+
+    def loss(self, parameters, tokens):
+        flops = budgets.training_flops(parameters, tokens)
+        return 9 - 0.1 * math.log(parameters) if falls(flops) else true(self, parameters, tokens)
+
+    monkeypatch.setattr(Surface, "loss", loss)
+
+
+def test_losses_that_show_no_best_size_are_an_error_with_the_remedy_and_the_runs_are_kept(
+    workspace, started, monkeypatch
+):
+    alter(monkeypatch, lambda _flops: True)
+    said = r"so that no law is fitted: .* Run `moteur scaling --flops 2\.7e\+12`; runs that are finished are not made"
+    with pytest.raises(DataError, match=said):
         fitted(workspace)
+    once = len(started)
+    with pytest.raises(DataError, match=said):
+        fitted(workspace)
+    assert len(started) == once
+    assert scaling.law().law == CHINCHILLA
+
+
+def test_a_budget_whose_best_size_lies_beyond_its_runs_is_shown_and_left_out_of_the_law(
+    workspace, started, monkeypatch
+):
+    alter(monkeypatch, lambda flops: flops < FLOPS / 5)
+    page, said = fitted(workspace)
+    assert "1.00e+11" in page
+    assert "not between these" in said
+    assert "At 1.00e+11 FLOPs the best size does not lie between those that were tried" in said
+    kept = json.loads(scaling.FITTED.read_text(encoding="utf-8"))
+    assert [valley["flops"] for valley in kept["valleys"]] == pytest.approx([FLOPS / 3, FLOPS])
+    assert len({run["flops"] for run in kept["runs"]}) == 3
+
+
+def test_a_budget_of_time_without_a_speed_is_refused_before_the_first_run(workspace, started):
+    values = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+    values["pretraining"]["budget"] = "10 minutes"
+    (workspace / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ParamsError, match="depends on the speed of the machine"):
+        fitted(workspace)
+    assert not started
 
 
 def test_without_tokens_the_command_that_makes_them_is_said(workspace):

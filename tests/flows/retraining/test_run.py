@@ -6,10 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
 
 import psutil
 import pytest
@@ -17,21 +15,19 @@ import yaml
 
 from flows.champions import history
 from flows.lifecycle import flow
-from flows.retraining import accepted, publication, records
+from flows.retraining import accepted, admission, publication, records, telling
 from flows.retraining import run as retraining
 from flows.retraining.publication import Patience
-from flows.retraining.records import Order, Record, Skipped
+from flows.retraining.records import Order
 from flows.workspaces import clones, folders
+from pipelines import stage
 from pipelines.adapters import lineage, rankings
 from pipelines.adapters.alerts import NullOutbox, Outbox
 from pipelines.adapters.requests import RequestLog
 from pipelines.artifacts import Artifact
 from pipelines.errors import ParamsError, ResourceError
 from tests.flows import toy
-
-
-def silent(_: str) -> None:
-    pass
+from tests.flows.retraining.attempts import accepted_data, attempt, lifecycle_that_ends_with, record, recorded, silent
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
@@ -42,10 +38,6 @@ def snapshot(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(own)
     }
-
-
-def recorded(root: Path) -> list[Record]:
-    return records.read(root)
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +130,6 @@ def test_row_9_two_at_once_have_workspaces_of_their_own_and_the_second_waits(
     assert locks[0] == locks[1]
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, database: Path) -> Path:
-    return toy.make(tmp_path / "checkout", database=database)
-
-
 def test_a_failing_stage_ends_it_with_the_exit_code_and_an_alert_and_the_next_begins_anew(
     checkout: Path, server: str
 ) -> None:
@@ -155,7 +142,7 @@ def test_a_failing_stage_ends_it_with_the_exit_code_and_an_alert_and_the_next_be
     (record,) = recorded(checkout)
     (alert,) = Outbox(checkout / ".moteur/alerts").open()
     assert alert.title == f"Retraining {record.id}: failed"
-    assert retraining._why_not(Order(), [record], None, 0, 0) == ""
+    assert admission.why_not(Order(), [record], None, 0, 0) == ""
     said = toy.moteur(checkout, "alerts").stdout
     assert "Alerts go to nobody yet" in said
     assert "failed" in said
@@ -182,20 +169,6 @@ def test_from_an_unknown_stage_is_refused_before_anything_is_made(checkout: Path
     assert not recorded(checkout)
 
 
-def lifecycle_that_ends_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Stand in for the process of the lifecycle; returns the commands it was given."""
-    commands: list[list[str]] = []
-
-    def run(command: list[str], environment: object, grace: float, *, folder: Path, output: IO[bytes] | None) -> int:
-        commands.append(command)
-        if output:
-            output.write(b"moteur: stage ppo failed (exit code 6).\n\n")
-        return code
-
-    monkeypatch.setattr(retraining.process, "run", run)
-    return commands
-
-
 def test_a_profile_that_wants_a_gate_of_its_own_is_told_that_it_has_none(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,8 +185,8 @@ def test_a_profile_that_wants_a_gate_of_its_own_is_told_that_it_has_none(
 
 def test_from_a_stage_is_handed_to_the_lifecycle(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = lifecycle_that_ends_with(0, monkeypatch)
-    retraining._lifecycle(checkout, checkout, record(start="tokenization"), None)
-    retraining._lifecycle(checkout, checkout, record(), None)
+    retraining._lifecycle(attempt(checkout, record(start="tokenization")))
+    retraining._lifecycle(attempt(checkout, record()))
     assert [command[-3:] for command in commands] == [["run", "--from", "tokenization"], ["-m", "flows.cli", "run"]]
 
 
@@ -236,51 +209,6 @@ def test_what_a_failed_lifecycle_said_last_is_in_the_alert(checkout: Path, monke
     assert "says why: moteur: stage ppo failed (exit code 6)." in alert.body
 
 
-def record(**changed: object) -> Record:
-    values = {
-        "id": "r",
-        "commit": "c",
-        "reason": "drift",
-        "keys": ["k"],
-        "start": None,
-        "profile": None,
-        "started": 1e6,
-    }
-    return Record(**(values | changed))  # type: ignore[arg-type]
-
-
-def test_row_28_a_key_that_was_seen_starts_nothing() -> None:
-    why = retraining._why_not(Order(reason="schedule", key="k"), [record()], None, 0.0, 9e9)
-    assert why == "k has had its retraining"
-    assert not retraining._why_not(Order(reason="schedule", key="other"), [record()], None, 0.0, 9e9)
-
-
-def test_row_27_drift_soon_after_drift_starts_nothing_and_a_schedule_does() -> None:
-    before = [record(started=1e6)]
-    assert "cooldown" in retraining._why_not(Order(reason="drift", key="n"), before, None, 3600.0, 1e6 + 3599)
-    assert not retraining._why_not(Order(reason="drift", key="n"), before, None, 3600.0, 1e6 + 3601)
-    assert not retraining._why_not(Order(reason="schedule", key="n"), before, None, 3600.0, 1e6 + 1)
-
-
-def test_row_51_a_clock_set_back_by_a_day_does_not_keep_drift_from_retraining() -> None:
-    before = [record(started=1e6)]
-    assert not retraining._why_not(Order(reason="drift", key="n"), before, None, 3600.0, 1e6 - 86400)
-
-
-def test_to_resume_when_nothing_was_interrupted_starts_nothing(checkout: Path) -> None:
-    result = retraining.run(checkout, Order(reason="resume"), silent)
-    assert result == Skipped(why="no retraining was interrupted")
-
-
-def test_one_that_was_killed_too_often_is_given_up_with_an_alert(checkout: Path) -> None:
-    killed = record(attempts=3, commit="0" * 40)
-    records.save(checkout, killed)
-    result = retraining.run(checkout, Order(reason="resume"), silent)
-    assert isinstance(result, Skipped)
-    assert recorded(checkout)[0].status == "given up"
-    assert Outbox(checkout / ".moteur/alerts").open()[0].title == "Retraining r: given up"
-
-
 def test_a_stage_gets_the_time_of_params_to_save_its_state(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (checkout / "params.yaml").read_text()
     (checkout / "params.yaml").write_text(text.replace("stop_seconds: ", "stop_seconds: 9"))
@@ -288,71 +216,13 @@ def test_a_stage_gets_the_time_of_params_to_save_its_state(checkout: Path, monke
     monkeypatch.setattr(retraining.process, "run", lambda _, __, grace, **___: graces.append(grace) or 143)
     with pytest.raises(SystemExit):
         retraining.run(checkout, Order(), silent, alerting=NullOutbox())
-    assert graces == [retraining._params(checkout).services.stop_seconds + retraining.MARGIN_SECONDS]
+    assert graces == [stage.load_params(checkout / "params.yaml").services.stop_seconds + retraining.MARGIN_SECONDS]
     assert graces[0] > 900
-
-
-def stopped(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
-    """A retraining that was stopped in its lifecycle."""
-    lifecycle_that_ends_with(143, monkeypatch)
-    with pytest.raises(SystemExit):
-        retraining.run(checkout, Order(), silent, alerting=NullOutbox())
-    return recorded(checkout)[-1]
-
-
-def admitted(checkout: Path, order: Order, published: list[Record] | None = None) -> Record:
-    there = published if published is not None else []
-    chosen = retraining._admit(checkout, order, retraining._params(checkout), NullOutbox(), there.append)
-    assert isinstance(chosen, Record)
-    return chosen
-
-
-def commit(checkout: Path) -> None:
-    toy.run_git(checkout, "commit", "-q", "--allow-empty", "-m", "Later")
-
-
-def test_one_that_was_stopped_is_taken_up_while_the_commit_and_the_data_are_the_same(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    accepted_data(checkout / "data/accepted", "corpus/one.txt")
-    one = stopped(checkout, monkeypatch)
-    assert admitted(checkout, Order(reason="schedule", key="k")).id == one.id
-    commit(checkout)
-    assert admitted(checkout, Order(reason="resume")).id == one.id
-
-
-@pytest.mark.parametrize("change", [commit, lambda root: accepted_data(root / "data/accepted", "corpus/two.txt")])
-def test_one_that_was_stopped_is_begun_anew_when_the_commit_or_the_data_have_changed(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
-) -> None:
-    one = stopped(checkout, monkeypatch)
-    change(checkout)
-    new = admitted(checkout, Order())
-    assert (new.id != one.id, new.commit) == (True, clones.head(checkout))
-    assert recorded(checkout)[0].status == "replaced"
-
-
-def test_what_was_trained_but_not_published_is_published_before_a_new_one_begins(checkout: Path) -> None:
-    waits = record(commit="0" * 40, status="not published", attempts=1, done=["workspace", "lifecycle"])
-    records.save(checkout, waits)
-    published: list[Record] = []
-    new = admitted(checkout, Order(), published)
-    assert [one.id for one in published] == ["r"]
-    assert new.commit == clones.head(checkout)
-
-
-def test_what_fails_before_there_is_a_record_is_alerted(checkout: Path) -> None:
-    (checkout / "params.yaml").write_text("seed: x\n")
-    with pytest.raises(ParamsError):
-        retraining.run(checkout, Order(reason="schedule"), silent)
-    (alert,) = Outbox(checkout / ".moteur/alerts").open()
-    assert alert.key.startswith("retraining/not started/20")
-    assert "is not valid" in alert.body
 
 
 def test_a_retraining_that_fails_makes_room_too(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lifecycle_that_ends_with(6, monkeypatch)
-    kept = retraining._params(checkout).retraining.kept
+    kept = stage.load_params(checkout / "params.yaml").retraining.kept
     for _ in range(kept + 1):
         with pytest.raises(retraining.Failed):
             retraining.run(checkout, Order(), silent, alerting=NullOutbox())
@@ -411,9 +281,9 @@ def test_the_verdict_of_the_gate_is_the_end_of_the_retraining_and_is_told(
     one = record(version=4)
     if already:
         made_live(tmp_path, "retraining r, for drift")
-    retraining._promote(tmp_path, tmp_path, one, silent)
+    retraining._promote(attempt(tmp_path, one))
     outbox = Outbox(tmp_path / "alerts")
-    retraining._tell(one, outbox)
+    telling.tell(one, outbox)
     assert asked == ["promote 4"]
     assert (one.status, one.note) == (status, "Version 4: every rule was looked at.")
     assert [alert.title for alert in outbox.alerts()] == [f"Retraining r: {status}"]
@@ -434,9 +304,9 @@ def test_a_release_that_was_live_before_is_unchanged_which_is_no_refusal_and_no_
     promoting(monkeypatch, SimpleNamespace(moved=False, already=True, words=words))
     made_live(tmp_path, why)
     one = record(version=4)
-    retraining._promote(tmp_path, tmp_path, one, silent)
+    retraining._promote(attempt(tmp_path, one))
     outbox = Outbox(tmp_path / "alerts")
-    retraining._tell(one, outbox)
+    telling.tell(one, outbox)
     assert (one.status, one.note, outbox.alerts()) == ("unchanged", words, [])
 
 
@@ -448,8 +318,8 @@ def test_row_30_a_registry_that_does_not_answer_is_no_verdict_and_the_promotion_
     with pytest.raises(
         publication.NotPublished, match=r"MLflow does not answer\. `moteur retrain` goes on here"
     ) as caught:
-        retraining._promote(tmp_path, tmp_path, one, silent)
-    retraining._give_account(tmp_path, one, caught.value, NullOutbox())
+        retraining._promote(attempt(tmp_path, one))
+    telling.give_account(tmp_path, one, caught.value, NullOutbox())
     assert one.status in records.UNFINISHED
 
 
@@ -534,13 +404,6 @@ def test_what_lies_in_no_folder_of_accepted_data_is_named(tmp_path: Path) -> Non
     (tmp_path / "stories/a.txt").write_text("x")
     with pytest.raises(ParamsError, match=r"stories/a.txt is in no folder of accepted data"):
         accepted.files(tmp_path)
-
-
-def accepted_data(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
-    return folder
 
 
 def test_two_files_of_one_name_are_both_brought(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 from rich.console import Console
 
-from flows.champions import promotion, verdicts
+from flows.champions import console, promotion
 from flows.supervision import alerts
 from pipelines.adapters.alerts import Alert, Outbox
 from pipelines.artifacts import State
@@ -18,7 +18,7 @@ def test_a_refused_promotion_alerts_and_says_so_by_its_exit_code(tmp_path, monke
     verdict = {"passed": passed, "sha256": "f" * 64, "rules": [], "words": "14 of 15 rules passed."}
     outcome = promotion.Outcome(version=3, moved=passed, words="What was decided.", entry=None, verdict=verdict)
     monkeypatch.setattr(promotion, "promote", lambda *_, **__: outcome)
-    assert verdicts.promote(tmp_path, version=3, who=None, why="", again=False) == code
+    assert console.promote(tmp_path, version=3, who=None, why="", again=False) == code
     assert [alert.title for alert in Outbox(tmp_path / State.ALERTS).open()] == titles
 
 
@@ -26,14 +26,14 @@ def test_a_champion_that_was_judged_again_stays_and_nobody_is_told_that_it_was_r
     verdict = {"passed": False, "sha256": "f" * 64, "rules": [], "words": "14 of 15 rules passed."}
     outcome = promotion.Outcome(version=3, moved=False, already=True, words="It stays.", entry=None, verdict=verdict)
     monkeypatch.setattr(promotion, "promote", lambda *_, **__: outcome)
-    assert verdicts.promote(tmp_path, version=3, who=None, why="", again=False) == 0
+    assert console.promote(tmp_path, version=3, who=None, why="", again=False) == 0
     assert Outbox(tmp_path / State.ALERTS).open() == []
 
 
 @pytest.mark.parametrize("text", ["[red]x[/red]", r"\[red]x", r"C:\[/]", "[/nothing]", "ends with \\"])
 def test_what_people_write_is_shown_as_they_wrote_it(text, capsys):
     rule = {"group": "quality", "passed": True, "words": text}
-    Console(width=200).print(verdicts.table({"rules": [rule]}))
+    Console(width=200).print(console.table({"rules": [rule]}))
     assert text in capsys.readouterr().out
     failed = {"team": (1, 0.0, text)}
     alert = Alert(key=f"k{text}", title=text, body="", severity="info", time=time.time(), failures=failed)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pipelines.core.learning.kl_axis import Examined, Task, laws
+from pipelines.core.judging.kl_axis import Examined, Task, laws
 from pipelines.core.learning.rollouts import Measured, Prompt
 
 

@@ -1,0 +1,20 @@
+"""Somebody is told."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.retraining import run as retraining
+from flows.retraining.records import Order
+from pipelines.adapters.alerts import Outbox
+from pipelines.errors import ParamsError
+from tests.flows.retraining.attempts import silent
+
+
+def test_what_fails_before_there_is_a_record_is_alerted(checkout: Path) -> None:
+    (checkout / "params.yaml").write_text("seed: x\n")
+    with pytest.raises(ParamsError):
+        retraining.run(checkout, Order(reason="schedule"), silent)
+    (alert,) = Outbox(checkout / ".moteur/alerts").open()
+    assert alert.key.startswith("retraining/not started/20")
+    assert "is not valid" in alert.body
