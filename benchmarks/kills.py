@@ -48,6 +48,8 @@ SMALL: dict[str, Any] = {
         "max_new_tokens": 8,
         "checkpoint_every": 1,
         "evaluation_prompts": 8,
+        "kl_price": 0.0,  # or it would be the instruction model that is taken, whatever was learnt
+        "max_length_change": None,
     },
 }
 ADAPTERS: dict[str, Any] = {"method": "lora", "microbatch_size": 2, "ptx_coefficient": 0.5, "learning_rate": 0.001}
