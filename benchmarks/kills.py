@@ -81,10 +81,13 @@ class Training:
 
     def writes(self) -> bool:
         """Whether a checkpoint or a model is being written."""
-        half = [
-            *(half for folder in self._folders for half in folder.glob("**/.0*")),
-            *(half for model in self.models for half in Path("models").glob(f".{model.path.name}.*")),
-        ]
+        try:
+            half = [
+                *(half for folder in self._folders for half in folder.glob("**/.0*")),
+                *(half for model in self.models for half in Path("models").glob(f".{model.path.name}.*")),
+            ]
+        except FileNotFoundError:  # an old checkpoint was removed meanwhile, which ends the writing of a new one
+            return True
         return bool(half)
 
     @property
