@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def arguments(model: "PreTrainedModel", **own: Any) -> Iterator[dict[str, Any]]:
-    """Arguments of a trainer of transformers that saves and reports nothing; its scratch folder goes afterwards."""
+    """Arguments of a trainer of transformers that saves and reports nothing; its scratch folder goes afterwards.
+
+    Meanwhile nobody is told what will change in the libraries.
+    """
     cpu = model.device.type == "cpu"
-    with tempfile.TemporaryDirectory(prefix="moteur-training-", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="moteur-training-", ignore_cleanup_errors=True) as scratch,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", FutureWarning)  # by which the libraries speak to each other
         yield {
             "output_dir": scratch,
             "use_cpu": cpu,
