@@ -40,7 +40,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[t
     done = toy.moteur(root, "up", MLFLOW_TRACKING_URI=tracking)
     try:
         assert done.returncode == 0, done.stdout + done.stderr
-        yield root, Server(f"http://127.0.0.1:{port}/api")
+        yield root, Server(f"http://127.0.0.1:{port}/api", timeout=60)  # it may be asked beside other work
     finally:
         toy.moteur(root, "down")
         supervisor.sweep(root)
