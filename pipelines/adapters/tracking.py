@@ -127,16 +127,7 @@ class NullTracker(_Tracks):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing."""
 
-    def effort(
-        self,
-        *,
-        flops: float = 0,
-        tokens: int = 0,
-        seconds: float = 0,
-        objective: str = "",
-        customisation: str = "",
-        pace: str = "",
-    ) -> None:
+    def effort(self, **_facts: Any) -> None:
         """Do nothing."""
 
     def artifact(self, path: Path) -> None:
