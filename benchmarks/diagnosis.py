@@ -206,7 +206,7 @@ def _params(top: dict[str, Any], changes: dict[str, dict[str, Any]]) -> str:
 def _run(workspace: Path, stages: Sequence[str], fault: str) -> dict[str, int]:
     """Run stages in one child, with the patch of the fault; stage -> exit code."""
     command = [sys.executable, "-m", "benchmarks.diagnosis", "--child", fault, "--stages", ",".join(stages)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GOMP_SPINCOUNT": "1000"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (workspace / "log.txt").open("w", encoding="utf-8") as log:
         subprocess.run(  # noqa: S603
             command, cwd=workspace, env=environment, stdout=log, stderr=log, check=False

@@ -17,8 +17,9 @@ from benchmarks import runs
 LIMIT_SECONDS = 60.0
 SETTINGS = {
     "default": {},
+    "10000 spins": {"GOMP_SPINCOUNT": "10000"},
+    "3000 spins": {"GOMP_SPINCOUNT": "3000"},
     "1000 spins": {"GOMP_SPINCOUNT": "1000"},
-    "8000 spins": {"GOMP_SPINCOUNT": "8000"},
     "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 STEPS = 40

@@ -72,6 +72,7 @@ class State(_Place):
     PREFECT = ".moteur/prefect"
     CHECKPOINTS = ".moteur/checkpoints"
     TRACKING = ".moteur/tracking"
+    RUNNING = ".moteur/running"
     EFFORT = ".moteur/effort.jsonl"
     PLANNED = ".moteur/planned.jsonl"
     SPEED = ".moteur/speed.json"

@@ -34,7 +34,7 @@ SHUTDOWN_SECONDS = 60
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM; an error is a sentence and its exit code."""
     options = _parsed(arguments)
-    quiet.settle()
+    quiet.settle(quiet.VARIABLES | device.SHARED)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:

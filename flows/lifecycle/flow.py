@@ -19,7 +19,8 @@ from typing import Any
 from flows import process
 from flows.reporting import page
 from flows.stages import figures, graph, ledger
-from pipelines.adapters import git, lineage, orchestrator, quiet, tracking
+from flows.supervision import supervisor
+from pipelines.adapters import device, git, lineage, orchestrator, quiet, tracking
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError
 
@@ -141,9 +142,16 @@ def _start_server() -> None:
 
 
 def environment(run: str) -> dict[str, str]:
-    """The environment of a stage: our Python first on the path, and the name of the run."""
+    """The environment of a stage: our Python first on the path, the name of the run, services taken heed of."""
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    return {**git.environment(), "PATH": os.pathsep.join(paths), tracking.RUN_VARIABLE: run, "PYTHONUNBUFFERED": "1"}
+    shared = device.SHARED if supervisor.held(Path.cwd()) else {}
+    return {
+        **shared,
+        **git.environment(),
+        "PATH": os.pathsep.join(paths),
+        tracking.RUN_VARIABLE: run,
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _run_stage(plan: Plan, name: str, say: Say) -> None:

@@ -11,6 +11,9 @@ from rich.table import Table
 from flows.planning import plan as planning
 from flows.reporting import page
 from flows.stages import figures, graph, ledger
+from pipelines.adapters import locks
+from pipelines.artifacts import State
+from pipelines.errors import ResourceError
 from pipelines.params import Params
 
 if TYPE_CHECKING:
@@ -20,13 +23,28 @@ INTERRUPTED = 130
 
 
 def run(root: Path, *, start: str | None, force: bool) -> int:
-    """Bring the workspace `root`, the current folder, up to date; return the exit code."""
+    """Bring the workspace `root`, the current folder, up to date; return the exit code.
+
+    Raises:
+        ResourceError: when another process does so already.
+    """
+
+    def busy(holder: str) -> Exception:
+        return ResourceError(f"`moteur run` is at work here already, as process {holder}: wait for it, or stop it")
+
+    with locks.holding(State.RUNNING.path, wait=0, busy=busy):
+        return _run(root, start=start, force=force)
+
+
+def _run(root: Path, *, start: str | None, force: bool) -> int:
     from pipelines import stage
 
     console = Console(stderr=False, highlight=False)
     params = stage.load_params()
     planning.refuse_unsettled(params)
     pipeline = graph.lifecycle(params)
+    for name, process in pipeline.running.items():
+        raise ResourceError(f"DVC runs the stage {name} here already, as process {process}: wait for it, or stop it")
     if not (pipeline.changes or force or start):
         console.print("Nothing to do: every stage is up to date with its code, params and inputs.")
         drain()

@@ -29,7 +29,13 @@ def show() -> None:
     live.show(Path.cwd(), console)
     for line in graph.ending(params):
         console.print(line, markup=False, soft_wrap=True)
-    console.print("Everything is up to date." if not pipeline.changes else "`moteur run` brings it up to date.")
+    console.print(_close(pipeline))
+
+
+def _close(pipeline: graph.Graph) -> str:
+    if pipeline.running:
+        return "A run is going on."
+    return "`moteur run` brings it up to date." if pipeline.changes else "Everything is up to date."
 
 
 def stages(pipeline: graph.Graph) -> Table:
@@ -39,7 +45,9 @@ def stages(pipeline: graph.Graph) -> Table:
         shown.add_column(name, overflow="fold")
     reports = ledger.reports()
     for node in pipeline.nodes:
-        if reasons := pipeline.changes.get(node.name):
+        if node.name in pipeline.running:
+            shown.add_row(node.name, "running", "; ".join(pipeline.changes[node.name]), style="bold")
+        elif reasons := pipeline.changes.get(node.name):
             shown.add_row(node.name, "changed", "; ".join(reasons))
         elif node.name in pipeline.stale:
             shown.add_row(node.name, "below a changed one", "")

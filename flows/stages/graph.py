@@ -1,10 +1,11 @@
 """The graph as DVC sees it: order of the stages, what changed and why. DVC is the only cache."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ArtifactError, DataError, ParamsError
+from pipelines.errors import ArtifactError, DataError, ParamsError, ResourceError
 from pipelines.params import Params
 
 BASE = "pretraining"
@@ -30,6 +31,8 @@ class Graph:
     nodes: tuple[Node, ...]
     changes: dict[str, tuple[str, ...]]
     """Stage -> what is new in it, for instance `params.yaml: modified`. Stages below a changed one are not named."""
+    running: dict[str, str] = field(default_factory=dict)
+    """Stage -> id of the process of DVC that runs it now; it is among the changed ones."""
 
     @property
     def names(self) -> list[str]:
@@ -51,7 +54,9 @@ class Graph:
             if node.name in kept:
                 kept |= set(node.needs)
         nodes = tuple(node for node in self.nodes if node.name in kept)
-        return Graph(nodes=nodes, changes={stage: why for stage, why in self.changes.items() if stage in kept})
+        changes = {stage: why for stage, why in self.changes.items() if stage in kept}
+        running = {stage: process for stage, process in self.running.items() if stage in kept}
+        return Graph(nodes=nodes, changes=changes, running=running)
 
     @property
     def stale(self) -> set[str]:
@@ -80,9 +85,11 @@ def load(root: Path = Path()) -> Graph:
     Raises:
         ParamsError: when dvc.yaml cannot be read.
         ArtifactError: when DVC's own state is torn.
+        ResourceError: when DVC is at work and lets nobody look.
         DataError: when something that no stage makes, and that a stage reads, does not exist.
     """
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
     from dvc.repo import Repo
     from dvc.repo.reproduce import plan_repro
 
@@ -92,7 +99,10 @@ def load(root: Path = Path()) -> Graph:
             makers = {str(out): stage.name for stage in stages for out in stage.outs}
             nodes = tuple(_node(stage, makers) for stage in stages)
             _refuse_missing(stages, makers)
-            state = repo.status()
+            with repo.lock:
+                changes, running = _state(stages, {node.name: node.needs for node in nodes})
+    except LockError as error:
+        raise ResourceError(f"DVC is at work here, try again in a moment: {_chain(error)}") from None
     except DvcException as error:
         text = _chain(error)
         if "dvc.lock" in text or "rwlock" in text:
@@ -101,7 +111,33 @@ def load(root: Path = Path()) -> Graph:
                 " .dvc/tmp/rwlock) and run again: the cache keeps what was made."
             ) from None
         raise ParamsError(f"DVC cannot read the pipeline: {text}") from None
-    return Graph(nodes=nodes, changes={name.split(":")[-1]: _reasons(found) for name, found in state.items()})
+    return Graph(nodes=nodes, changes=changes, running=running)
+
+
+def _state(stages: list[Any], needs: dict[str, tuple[str, ...]]) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Stage -> why it has changed, and stage -> the process that runs it; what reads from that one is not looked at."""
+    from dvc.lock import LockError
+
+    changes: dict[str, tuple[str, ...]] = {}
+    running: dict[str, str] = {}
+    below: set[str] = set()
+    for stage in stages:
+        try:
+            found = [reason for reasons in stage.status(check_updates=True).values() for reason in reasons]
+        except LockError as error:  # an output of it, or of a stage that it reads from, is being written
+            found = []
+            if not below & set(needs[stage.name]):
+                running[stage.name] = _holder(error)
+                found = [f"process {running[stage.name]} runs it"]
+            below.add(stage.name)
+        if found:
+            changes[stage.name] = _reasons(found)
+    return changes, running
+
+
+def _holder(error: Exception) -> str:
+    found = re.search(r"PID (\d+)", str(error))
+    return found.group(1) if found else "unknown"
 
 
 def _chain(error: BaseException | None) -> str:

@@ -60,7 +60,7 @@ def environment(params: Params, root: Path) -> dict[str, str]:
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(schedule.heartbeat_seconds),
         "PREFECT_LOGGING_LEVEL": "WARNING",
         **orchestrator.PATIENCE,
-        **device.MACHINE,
+        **device.SHARED,
     }
     given = {name: os.environ[name] for name in ours if os.environ.get(name)}
     return {**ours, **given, **quiet.PRIVATE, **quiet.MLFLOW, "PYTHONUNBUFFERED": "1", "PATH": os.pathsep.join(paths)}

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     import torch
 
 
-MACHINE = {"GOMP_SPINCOUNT": "1000"}
-"""For the environment of a process before it imports torch. Threads spin a thousand times while they wait for each
-other, then sleep: as fast alone as with GNU OpenMP's 300,000, which make two jobs on one machine (a server and a
-retraining) each many times as slow."""
+ALONE = {"GOMP_SPINCOUNT": "10000"}
+"""For the environment of a process before it imports torch, where little else runs on the machine: how often threads
+look while they wait for each other, before they sleep. As fast as GNU OpenMP's 300,000, which make two jobs on one
+machine each many times as slow."""
+
+SHARED = {"GOMP_SPINCOUNT": "1000"}
+"""The same where a server and a retraining share the machine: a third slower alone, and fair."""
 
 
 def prepare(seed: int, threads: int | None, *, local_rank: int = 0, local_size: int = 1) -> "torch.device":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention, optimizers
-from pipelines.core.learning.padding import IGNORED
+from pipelines.core.learning.padding import IGNORED, MULTIPLE
 from pipelines.errors import Preempted
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def train(
         warmup_steps=math.ceil(schedule.warmup_share * len(batches)),
         seed=schedule.seed,
         max_length=None,
+        pad_to_multiple_of=MULTIPLE,
         dataset_kwargs={"skip_prepare_dataset": True},
     ) as arguments:
         trainer = _trainer_class()(
@@ -207,7 +208,7 @@ def _trainer_class() -> Any:
             with self.accelerator.autocast():
                 if plain:
                     hidden_BTD = causal.base_model(inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
-                    logits_NV = causal.get_output_embeddings()(hidden_BTD[asked_BT])
+                    logits_NV = _logits(causal.get_output_embeddings(), hidden_BTD[asked_BT])
                 else:
                     logits_NV = causal(inputs["input_ids"], use_cache=False).logits[:, :-1][asked_BT]
             weights_N = turn_weights(asked_BT, self.exponent)[asked_BT]
@@ -218,6 +219,14 @@ def _trainer_class() -> Any:
             Trainer.log(self, logs, start_time)
 
     return PlannedTrainer
+
+
+def _logits(head: Any, hidden_ND: "torch.Tensor") -> "torch.Tensor":
+    """Logits (N, V); rows of zeros are read with them, so that few numbers of rows ever come (`MULTIPLE`)."""
+    from torch.nn.functional import pad
+
+    logits_MV: torch.Tensor = head(pad(hidden_ND, (0, 0, 0, -len(hidden_ND) % (4 * MULTIPLE))))
+    return logits_MV[: len(hidden_ND)]
 
 
 _SCALED_LOGITS = (

@@ -234,6 +234,11 @@ def _figures(values: Mapping[str, float]) -> str:
     )
 
 
+def _pace(rate: float) -> str:
+    """So many a second, or how long each takes where that is more than a second."""
+    return f"{1 / rate:,.1f} s each" if 0 < rate < 1 else f"{rate:,.0f}/s"
+
+
 class _Lines:
     every = 10.0
 
@@ -258,7 +263,7 @@ class _Lines:
         of = f"/{self._total:,}" if self._total else ""
         left = f"  {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
         print(  # noqa: T201  this is the progress display
-            f"{self._what}  {self._done:,}{of} {self._unit}  {rate:,.0f}/s  {_figures(figures)}{left}",
+            f"{self._what}  {self._done:,}{of} {self._unit}  {_pace(rate)}  {_figures(figures)}{left}",
             file=sys.stderr,
             flush=True,
         )
@@ -291,7 +296,7 @@ def _bar(what: str, total: int | None, unit: str) -> Iterator[Progress]:
             def advance(self, amount: int = 1, **figures: float) -> None:
                 nonlocal done
                 done += amount
-                rate = f"{done / max(time.monotonic() - started, 1e-9):,.0f}/s"
+                rate = _pace(done / max(time.monotonic() - started, 1e-9))
                 fields: dict[str, Any] = {"figures": _figures(figures)} if figures else {}
                 display.update(task, advance=amount, rate=rate, **fields)
 

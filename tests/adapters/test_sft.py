@@ -72,6 +72,22 @@ def test_the_loss_is_the_mean_over_the_tokens_asked_whatever_the_padding(tokeniz
     assert steps[0].tokens == sum(len(example.input_ids) for example in examples)
 
 
+def test_products_come_in_few_shapes_whatever_the_lengths(tokenizer, examples, monkeypatch):
+    import torch
+
+    shapes, before = set(), torch.nn.functional.linear
+
+    def linear(x, *weights):
+        shapes.add(x.shape)
+        return before(x, *weights)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    train(tokenizer, examples, [[row] for row in range(12)])
+    assert len({len(example.input_ids) for example in examples}) > 5
+    assert {shape[1] for shape in shapes if len(shape) == 3} == {16, 32}
+    assert {shape[0] for shape in shapes if len(shape) == 2} == {64}
+
+
 def test_a_turn_of_n_tokens_weighs_n_to_the_power_of_one_minus_the_exponent():
     import torch
 

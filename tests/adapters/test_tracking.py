@@ -90,6 +90,17 @@ def test_what_an_earlier_run_has_done_counts_neither_for_the_rate_nor_for_the_ti
     assert line == "ppo: training  600/1,000 tokens  10/s  loss 2.500  40 s left"
 
 
+def test_what_takes_longer_than_a_second_is_told_by_how_long_it_takes(
+    tracker: SpoolTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 16.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(now))
+    with tracker.progress("optimising", 12, "iterations") as bar:
+        bar.advance(5, reward=0.745)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "ppo: optimising  5/12 iterations  3.2 s each  reward 0.745  22 s left"
+
+
 def test_on_a_terminal_a_bar_begins_with_what_an_earlier_run_has_done(
     tracker: SpoolTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

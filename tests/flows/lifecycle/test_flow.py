@@ -1,13 +1,16 @@
 """The flow, for real, over three toy stages: Prefect, DVC, MLflow, processes and signals."""
 
 import os
+import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from flows.stages import graph
 from tests.flows import toy
 
 
@@ -208,3 +211,44 @@ def test_a_missing_source_folder_is_said_before_anything_runs(checkout: Path) ->
     assert done.returncode == 3
     assert "ingestion reads data/sources, which does not exist" in done.stderr
     assert "[1/3]" not in done.stdout
+
+
+def test_while_a_stage_runs_status_says_so_and_a_second_run_or_one_beside_dvc_is_refused(
+    checkout: Path, server: str
+) -> None:
+    assert toy.moteur(checkout, "run", PREFECT_API_URL=server).returncode == 0
+    (checkout / "behaviour").write_text("data_validation linger")
+    (checkout / "data/sources/a.txt").write_text("more\n")
+    words, environment = toy.command("run"), toy.environment(PREFECT_API_URL=server)
+    running = subprocess.Popen(words, cwd=checkout, env=environment, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    assert any("lingering" in line for line in iter(running.stderr.readline, ""))
+    try:
+        shown = toy.moteur(checkout, "status")
+        assert shown.returncode == 0, shown.stderr
+        rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line.strip()}
+        assert "up to date" in rows["ingestion"]
+        assert re.search(r"data_validation +running +process \d+ runs it", rows["data_validation"])
+        assert "below a changed one" in rows["tokenization"]
+        assert shown.stdout.splitlines()[-1] == "A run is going on."
+        second = toy.moteur(checkout, "run", PREFECT_API_URL=server)
+        assert second.returncode == 5
+        assert second.stderr.strip() == (
+            f"moteur: `moteur run` is at work here already, as process {running.pid}: wait for it, or stop it"
+        )
+        running.kill()  # DVC and its stage live on
+        running.wait()
+        beside = toy.moteur(checkout, "run", PREFECT_API_URL=server)
+        assert beside.returncode == 5
+        assert "DVC runs the stage data_validation here already" in beside.stderr
+    finally:
+        (checkout / "go").touch()
+        running.kill()
+        running.communicate()
+    deadline = time.monotonic() + 60
+    while graph.load(checkout).running and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (checkout / "behaviour").unlink()
+    done = toy.moteur(checkout, "run", PREFECT_API_URL=server)
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "data/tokens/made.txt").read_text().startswith("more")
