@@ -116,7 +116,7 @@ def machine(facts: Mapping[str, Any]) -> str:
 
 
 BUSY = 0.5
-"""Processes that wanted a core on average over the minute before; a quiet machine has less."""
+"""Cores that others kept busy just before; on a quiet machine they are fewer."""
 
 
 if __name__ == "__main__":
