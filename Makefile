@@ -7,7 +7,7 @@ STAMP := .venv/.made-from-lock
 help:
 	@echo "make setup   .venv from requirements.lock"
 	@echo "make run     the whole lifecycle on the built-in corpus"
-	@echo "make loop    drift, retraining, gate, swap, refusal, rollback, by itself (about 9 minutes)"
+	@echo "make loop    drift, retraining, gate, swap, refusal, rollback, by itself (9 to 13 minutes)"
 	@echo "make check   format, lint, types, import rules, contracts"
 	@echo "make test    all tests"
 	@echo "make bench   speed and memory beside peers, into docs/performance.md (hours); BENCH=generation: one of them"

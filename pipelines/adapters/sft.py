@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention, optimizers
-from pipelines.core.learning.padding import IGNORED, MULTIPLE
+from pipelines.core.learning.decoding import longest
+from pipelines.core.learning.padding import IGNORED, MULTIPLE, rounded
 from pipelines.errors import Preempted
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def train(
         tokens = sum(len(examples[row].input_ids) for row in batches[step - 1])
         on_step(Step(step=step, tokens=tokens, loss=logs["loss"], learning_rate=logs["learning_rate"]))
 
-    attention.use_fastest(model, device=model.device, context=max(len(example.input_ids) for example in examples))
+    context = max(len(example.input_ids) for example in examples)
+    attention.use_fastest(model, device=model.device, context=context)
     with planned_training.arguments(
         model,
         bf16=precision == torch.bfloat16,
@@ -114,7 +116,7 @@ def train(
         warmup_steps=math.ceil(schedule.warmup_share * len(batches)),
         seed=schedule.seed,
         max_length=None,
-        pad_to_multiple_of=MULTIPLE,
+        pad_to_multiple_of=MULTIPLE if rounded(context) <= longest(model) else None,
         dataset_kwargs={"skip_prepare_dataset": True},
     ) as arguments:
         trainer = _trainer_class()(
