@@ -3,6 +3,8 @@
     python -m benchmarks.report                 # from the results that there are
     python -m benchmarks.report pretraining     # run these benchmarks first, in turn; `all`: every one
 
+Results of another machine are shown, too, when they are moved into a folder of their own below benchmarks/results.
+
 What has not been measured is named with the command that measures it. `--data` goes to those that need text of yours.
 """
 
@@ -10,7 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,25 +80,31 @@ def _ran(name: str, data: Path | None) -> bool:
     return subprocess.run(runs.ours(name, *options.get(name, [])), check=False).returncode == 0  # noqa: S603  our own
 
 
-def results(folder: Path) -> dict[str, Any]:
-    """Name of a benchmark -> its file of results, where there is one."""
-    files = {name: folder / f"{name}.json" for name in QUESTIONS}
-    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+def results(folder: Path) -> dict[str, list[Any]]:
+    """Name of a benchmark -> its last results, and those of other machines, which lie in a folder for each."""
+    files = {name: [folder / f"{name}.json", *sorted(folder.glob(f"*/{name}.json"))] for name in QUESTIONS}
+    return {
+        name: [json.loads(file.read_text(encoding="utf-8")) for file in several if file.exists()]
+        for name, several in files.items()
+    }
 
 
-def page(found: Mapping[str, Any]) -> str:
+def page(found: Mapping[str, Sequence[Any]]) -> str:
     """The whole page."""
-    return "\n".join([HEAD, *(line for name in QUESTIONS for line in _section(name, found.get(name)))])
+    return "\n".join([HEAD, *(line for name in QUESTIONS for line in _section(name, found.get(name, [])))])
 
 
-def _section(name: str, found: Mapping[str, Any] | None) -> Iterator[str]:
+def _section(name: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from (f"## {QUESTIONS[name]}", "")
-    if found is None:
+    if not found:
         needs = f" (needs {NEEDS[name]})" if name in NEEDS else ""
         yield from (f"Not measured yet: `make bench BENCH={name}`{needs}.", "")
         return
-    yield from (f"`benchmarks/{name}.py`. {machine(found['machine'])}", "")
-    yield from runs.body(found)
+    yield from (f"`benchmarks/{name}.py`. {machine(found[0]['machine'])}", "")
+    yield from runs.body(found[0])
+    for elsewhere in found[1:]:
+        yield from (f"### The same on {elsewhere['machine']['cpu']}", "", machine(elsewhere["machine"]), "")
+        yield from runs.body(elsewhere)
 
 
 def machine(facts: Mapping[str, Any]) -> str:

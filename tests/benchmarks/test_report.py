@@ -1,5 +1,8 @@
 """The page of performance is made of the results, whatever of them there is."""
 
+import json
+from pathlib import Path
+
 from benchmarks import report, runs
 
 BUSY = {"cpu": "A chip", "cores": 2, "threads": 2, "memory_gib": 24, "gpu": None, "dtype": "bfloat16", "load": 3.5}
@@ -20,7 +23,7 @@ def test_a_section_names_program_and_machine_and_has_the_tables() -> None:
         "aims": [{"what": "speed", "found": 3.0, "at_least": 2.0, "at_most": None}],
         "notes": ["A note."],
     }
-    page = report.page({"generation": found})
+    page = report.page({"generation": [found]})
     section = page.partition("## How fast is batched sampling?")[2].partition("##")[0]
     assert "`benchmarks/generation.py`. A chip, 2 cores, 2 threads, 24 GiB, no GPU, fast dtype bfloat16." in section
     for part in (
@@ -31,6 +34,19 @@ def test_a_section_names_program_and_machine_and_has_the_tables() -> None:
         "A note.",
     ):
         assert part in section
+
+
+def test_other_machines_have_their_results_below(tmp_path: Path) -> None:
+    found = {"how": "Sampled.", "machine": BUSY | {"load": 0.1}, "comparisons": [], "aims": [], "notes": []}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "generation.json").write_text(json.dumps(found))
+    other = found | {"how": "Sampled there.", "machine": {**BUSY, "cpu": "B chip", "load": 0.0}}
+    (tmp_path / "other/generation.json").write_text(json.dumps(other))
+    section = report.page(report.results(tmp_path)).partition("## How fast is batched sampling?")[2]
+    first, _, second = section.partition("### The same on B chip")
+    assert "A chip, 2 cores" in first
+    assert "B chip, 2 cores" in second
+    assert second.index("Sampled there.") < second.index("## How fast is the server?")
 
 
 def test_figures_of_a_busy_machine_are_called_noise() -> None:
