@@ -26,22 +26,23 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
     """Bring the workspace `root`, the current folder, up to date; return the exit code.
 
     Raises:
+        ParamsError: when params.yaml is wrong; then nothing is touched.
         ResourceError: when another process does so already.
     """
+    from pipelines import stage
+
+    params = stage.load_params()
+    planning.refuse_unsettled(params)
 
     def busy(holder: str) -> Exception:
         return ResourceError(f"`moteur run` is at work here already, as process {holder}: wait for it, or stop it")
 
     with locks.holding(State.RUNNING.path, wait=0, busy=busy):
-        return _run(root, start=start, force=force)
+        return _run(root, params, start=start, force=force)
 
 
-def _run(root: Path, *, start: str | None, force: bool) -> int:
-    from pipelines import stage
-
+def _run(root: Path, params: Params, *, start: str | None, force: bool) -> int:
     console = Console(stderr=False, highlight=False)
-    params = stage.load_params()
-    planning.refuse_unsettled(params)
     pipeline = graph.lifecycle(params)
     for name, process in pipeline.running.items():
         raise ResourceError(f"DVC runs the stage {name} here already, as process {process}: wait for it, or stop it")
