@@ -144,7 +144,8 @@ def _start_server() -> None:
 def environment(run: str) -> dict[str, str]:
     """The environment of a stage: our Python first on the path, the name of the run, services taken heed of."""
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    shared = device.SHARED if supervisor.held(Path.cwd()) else {}
+    homes = {Path.cwd(), Path(__file__).resolve().parents[2]}  # of a workspace the checkout, where its services are
+    shared = device.SHARED if any(map(supervisor.held, homes)) else {}
     return {
         **shared,
         **git.environment(),

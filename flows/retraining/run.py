@@ -23,7 +23,7 @@ from flows.retraining.records import UNFINISHED, Order, Record, Skipped
 from flows.supervision import services, supervisor
 from flows.workspaces import clones, profiles
 from pipelines import params as schema
-from pipelines.adapters import git, locks, mlflow_store, yaml_text
+from pipelines.adapters import device, git, locks, mlflow_store, yaml_text
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.locks import BusyError
 from pipelines.artifacts import State
@@ -289,7 +289,7 @@ def environment(checkout: Path) -> dict[str, str]:
         kept.setdefault("PREFECT_API_URL", services.prefect_url(_params(checkout)))
     kept["MLFLOW_TRACKING_URI"] = mlflow_store.uri(checkout)
     kept.setdefault("PREFECT_HOME", str(checkout / State.PREFECT))
-    return kept
+    return {**device.SHARED, **kept} if supervisor.held(checkout) else kept
 
 
 def _register(attempt: Attempt) -> None:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     import torch
 
 
-ALONE = {"GOMP_SPINCOUNT": "10000"}
+EXCLUSIVE = {"GOMP_SPINCOUNT": "10000"}
 """For the environment of a process before it imports torch, where little else runs on the machine: how often threads
 look while they wait for each other, before they sleep. As fast as GNU OpenMP's 300,000, which make two jobs on one
 machine each many times as slow."""
 
 SHARED = {"GOMP_SPINCOUNT": "1000"}
-"""The same where a server and a retraining share the machine: a third slower alone, and fair."""
+"""The same where a server and a retraining share the machine: a step may take half as long again alone, but two at once
+are fair to each other."""
 
 
 def prepare(seed: int, threads: int | None, *, local_rank: int = 0, local_size: int = 1) -> "torch.device":

@@ -36,7 +36,7 @@ ALONE = {**VARIABLES, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Of a child that asks or reads one model: everything it needs lies in its folder."""
 
 
-def settle(variables: Mapping[str, str] = VARIABLES | device.ALONE) -> None:
+def settle(variables: Mapping[str, str] = VARIABLES | device.EXCLUSIVE) -> None:
     """Set `variables` in the environment of this process, where it does not say otherwise."""
     for name, value in variables.items():
         os.environ.setdefault(name, value)

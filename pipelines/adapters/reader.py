@@ -41,7 +41,7 @@ def read(folder: Path, texts: Sequence[str], *, threads: int | None = None) -> S
         command.append(str(threads or len(os.sched_getaffinity(0))))
         root = str(Path(__file__).resolve().parents[2])
         environment = {
-            **device.ALONE,
+            **device.EXCLUSIVE,
             **os.environ,
             **quiet.ALONE,
             "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),

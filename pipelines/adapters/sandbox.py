@@ -121,9 +121,9 @@ def converse(module: str, folder: Path, request: dict[str, Any], room: Room) -> 
 
 def _environment(home: str, threads: int) -> dict[str, str]:
     """Nothing of the parent's but the way to the interpreter's libraries."""
-    names = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", *device.ALONE)
+    names = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", *device.EXCLUSIVE)
     return {
-        **device.ALONE,
+        **device.EXCLUSIVE,
         **{name: os.environ[name] for name in names if name in os.environ},
         "HOME": home,
         "TMPDIR": home,

@@ -10,12 +10,12 @@ from pipelines.adapters import device, quiet, sandbox
 
 
 def test_what_the_environment_says_already_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*quiet.VARIABLES, *device.ALONE):
+    for name in (*quiet.VARIABLES, *device.EXCLUSIVE):
         monkeypatch.setenv(name, "as it was")  # taken back after the test
         monkeypatch.delenv(name)
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
     quiet.settle()
-    expected = {**quiet.VARIABLES, **device.ALONE, "TRANSFORMERS_VERBOSITY": "info"}
+    expected = {**quiet.VARIABLES, **device.EXCLUSIVE, "TRANSFORMERS_VERBOSITY": "info"}
     assert {name: os.environ[name] for name in expected} == expected
 
 

@@ -92,11 +92,13 @@ def test_a_text_as_long_as_the_model_reads_is_not_padded_beyond_that(tokenizer, 
     from transformers import GPT2Config, GPT2LMHeadModel
 
     entries = len(tokenizer)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=entries, n_positions=20, n_embd=8, n_layer=1, n_head=2))
+    none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=entries, n_positions=20, n_embd=8, n_layer=1, n_head=2, **none))
     monkeypatch.setattr(fixtures, "tiny_model", lambda _tokenizer: model)
     whole = [Example(input_ids=[5] * 20, labels=[5] * 20), Example(input_ids=[6] * 9, labels=[6] * 9)]
+    expected = masked_loss(model, whole)
     _, steps = train(tokenizer, whole, [[0, 1]])
-    assert 0 < steps[0].loss < 20
+    assert steps[0].loss == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_turn_of_n_tokens_weighs_n_to_the_power_of_one_minus_the_exponent():

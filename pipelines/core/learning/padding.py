@@ -13,7 +13,7 @@ IGNORED = -100
 """Where nothing is asked; torch's cross-entropy has it so."""
 MULTIPLE = 16
 """Lengths of batches in training are rounded up to it: oneDNN compiles a kernel for each new shape of a product, and
-keeps a thousand. With any length a third of the time of fine-tuning on a CPU with AMX was spent on that."""
+keeps a thousand. With any length fine-tuning took half as long again on a CPU with AMX."""
 
 
 def rounded(length: int) -> int:
