@@ -116,15 +116,15 @@ def machine(facts: Mapping[str, Any]) -> str:
         f"fast dtype {facts['dtype']}" if "dtype" in facts else "",
         *(f"{name} {facts[name]}" for name in ("python", "torch", "transformers") if name in facts),
     ]
-    busy = facts.get("load", 0) > BUSY
-    warning = (
-        f" **The machine was busy when this began (load {facts['load']:g}): the figures are noise.**" if busy else ""
-    )
+    busy = facts.get("busy_cores", 0)
+    warning = f" **Others kept {busy:g} cores busy when this began: the figures are noise.**" if busy > BUSY else ""
+    if "load_average" in facts:  # all that older results know; the work just done for them counts in it
+        warning = f" Load average of the minute before: {facts['load_average']:g}."
     return f"{', '.join(filter(None, parts))}.{warning}"
 
 
 BUSY = 0.5
-"""Cores that others kept busy just before; on a quiet machine they are fewer."""
+"""On a quiet machine others keep fewer cores busy."""
 
 
 if __name__ == "__main__":

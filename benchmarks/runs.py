@@ -242,7 +242,7 @@ def aims_table(aims: Iterable[Aim]) -> str:
 
 
 def machine(threads: int | None = None) -> dict[str, Any]:
-    """What the figures depend on, and how busy others keep the machine (`load`: cores, over the next two seconds)."""
+    """What the figures depend on, and how busy others keep the machine (`busy_cores`, over the next two seconds)."""
     import torch
 
     from pipelines.adapters import device
@@ -257,7 +257,7 @@ def machine(threads: int | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": version("torch"),
         "transformers": version("transformers"),
-        "load": round(psutil.cpu_percent(interval=2) / 100 * (psutil.cpu_count() or 1), 2),
+        "busy_cores": round(psutil.cpu_percent(interval=2) / 100 * (psutil.cpu_count() or 1), 2),
     }
 
 

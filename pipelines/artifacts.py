@@ -94,6 +94,7 @@ class State(_Place):
     FEEDBACK = ".moteur/feedback"
     ANSWERS = ".moteur/answers"
     SERVICES = ".moteur/services"
+    SUPERVISOR = ".moteur/services/lock"
     COMPARISONS = ".moteur/comparisons"
     MEASURED = ".moteur/measured.json"
     DIAGNOSIS = ".moteur/diagnosis"

@@ -202,7 +202,8 @@ class Champion(Generic[ServedT]):
         except Exception as error:  # a registry that is down must not end the service of what runs
             self._refuse(Candidate(UNKNOWN, UNKNOWN), error)
             return False
-        self.refusals.pop(UNKNOWN, None)
+        if self.refusals.pop(UNKNOWN, None):
+            self._write_status()
         if candidate is not None and candidate == self.candidate and self.refusals:
             self.refusals.clear()  # the alias was taken back
             self._retry.clear()

@@ -219,14 +219,25 @@ def _within(asked: _Common, limits: ServingLimits) -> None:
             raise ApiError(422, f"{name} is {value}, but at most {most} is served", code="too_large", param=name)
     if asked.beams > 1 and asked.n > asked.beams:
         raise ApiError(422, f"n is {asked.n} but beams is {asked.beams}: lower n", code="invalid_value", param="n")
-    if asked.beams > 1 and (asked.seed is not None or tops):
-        raise ApiError(422, "beams cannot be joined with seed or logprobs", code="invalid_value", param="beams")
+    if asked.beams > 1 and (other := _not_of_beams(asked)):
+        raise ApiError(422, f"beams cannot be joined with {other}", code="invalid_value", param="beams")
     if isinstance(asked, CompletionRequest) and asked.best_of not in (None, asked.n):
         raise ApiError(422, "best_of is not supported; use beams", code="invalid_value", param="best_of")
     if isinstance(asked, ChatRequest) and asked.top_logprobs is not None and not asked.logprobs:
         raise ApiError(422, "top_logprobs needs logprobs: true", code="invalid_value", param="top_logprobs")
     if asked.stream_options is not None and not asked.stream:
         raise ApiError(422, "stream_options needs stream: true", code="invalid_value", param="stream_options")
+
+
+def _not_of_beams(asked: _Common) -> str | None:
+    """A field of sampling, or what only sampling answers. Temperature 1 is what clients send who say nothing."""
+    given = {
+        "seed": asked.seed is not None,
+        "logprobs": _alternatives(asked) is not None,
+        "a temperature": asked.temperature not in (0.0, 1.0),
+        "top_p": asked.top_p != 1.0,
+    }
+    return next((name for name, is_given in given.items() if is_given), None)
 
 
 def stop_strings(asked: _Common) -> tuple[str, ...]:

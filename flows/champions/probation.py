@@ -29,6 +29,8 @@ FALSE_ALARM = 0.01
 """Probability that one of all looks finds a champion worse that answers as the one before did (Bonferroni)."""
 LOOK_BACK = timedelta(days=7)
 """How old the requests may be that the champion before is remembered by."""
+LEFT = 499
+"""Status of a request whose client did not wait: what it had been told by then says nothing of the version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,8 @@ def worse(root: Path, champion: Probationer, settings: schema.Probation) -> str:
     now: list[Answered] = []
     before: list[Answered] = []
     for record in requests.latest(root / State.REQUESTS):
+        if record["status"] == LEFT:
+            continue
         moment = datetime.fromisoformat(record["time"])
         if record.get("version") == str(champion.version) and moment >= champion.since and len(now) < settings.requests:
             now.append(_answered(record))

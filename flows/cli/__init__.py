@@ -1,6 +1,8 @@
 """The command `moteur`: a file of commands for each room, nothing heavy imported, so that its help comes at once."""
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -16,6 +18,8 @@ from flows.cli import (
     serving,
     supervision,
 )
+from pipelines.adapters import device, locks
+from pipelines.artifacts import State
 from pipelines.errors import MoteurError
 
 app = typer.Typer(
@@ -56,9 +60,18 @@ for group in (feedback.app, comparisons.app):
     app.add_typer(group)
 
 
+def share_the_machine() -> None:
+    """Beside services of the workspace, or of the checkout whose code runs, all that a command starts heeds them."""
+    for home in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if locks.held(home / State.SUPERVISOR):
+            for name, value in device.SHARED.items():
+                os.environ.setdefault(name, value)
+
+
 def main() -> None:
     """Run the command line; an error of the world is a sentence and an exit code, never a traceback."""
     try:
+        share_the_machine()
         app()
     except MoteurError as error:
         typer.secho(f"moteur: {error}", err=True, fg=typer.colors.RED)

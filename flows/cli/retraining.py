@@ -16,7 +16,8 @@ def retrain(
         str | None, typer.Option("--from", metavar="STAGE", help="Run STAGE and all below it again, changed or not.")
     ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", metavar="FILE", help="Instead of retraining.profile in params.yaml.")
+        str | None,
+        typer.Option("--profile", metavar="FILE", help="Instead of retraining.profile; a path in the checkout."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another retraining is under way.")] = False,
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters import locks
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.orchestrator import DRIFT, Server, url
 from pipelines.artifacts import Artifact, Display, State
@@ -70,12 +71,11 @@ def champion(checkout: Path) -> Path | None:
 
 
 def _copy(registry: Any, live: Any, home: Path) -> Path:
+    """One at a time; the champion before stays beside it, which another look may be reading still."""
     folder = home / f"{live.number}-{live.manifest_sha256[:12]}"
-    if not folder.is_dir():
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        part = home / "part"
-        found: Path = registry.fetch(live.number, part)
-        found.rename(folder)
-        shutil.rmtree(part, ignore_errors=True)
+    with locks.holding(home / "lock"):
+        if not folder.is_dir():
+            for old in sorted(home.glob("[!.]*/"), key=lambda each: each.stat().st_mtime)[:-1]:
+                shutil.rmtree(old, ignore_errors=True)
+            registry.fetch(live.number, folder)
     return folder

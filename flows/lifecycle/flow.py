@@ -19,8 +19,7 @@ from typing import Any
 from flows import process
 from flows.reporting import page
 from flows.stages import figures, graph, ledger
-from flows.supervision import supervisor
-from pipelines.adapters import device, git, lineage, orchestrator, quiet, tracking
+from pipelines.adapters import git, lineage, orchestrator, quiet, tracking
 from pipelines.artifacts import State
 from pipelines.errors import MoteurError
 
@@ -142,12 +141,9 @@ def _start_server() -> None:
 
 
 def environment(run: str) -> dict[str, str]:
-    """The environment of a stage: our Python first on the path, the name of the run, services taken heed of."""
+    """The environment of a stage: our Python first on the path, and the name of the run."""
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    homes = {Path.cwd(), Path(__file__).resolve().parents[2]}  # of a workspace the checkout, where its services are
-    shared = device.SHARED if any(map(supervisor.held, homes)) else {}
     return {
-        **shared,
         **git.environment(),
         "PATH": os.pathsep.join(paths),
         tracking.RUN_VARIABLE: run,

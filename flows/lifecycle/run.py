@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flows.lifecycle import flow
 
 INTERRUPTED = 130
+MOMENT = 1.0
+"""How long `moteur status` may look at the lock, at most (seconds)."""
 
 
 def run(root: Path, *, start: str | None, force: bool) -> int:
@@ -37,7 +39,7 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
     def busy(holder: str) -> Exception:
         return ResourceError(f"`moteur run` is at work here already, as process {holder}: wait for it, or stop it")
 
-    with locks.holding(State.RUNNING.path, wait=0, busy=busy):
+    with locks.holding(State.RUNNING.path, wait=MOMENT, busy=busy):
         return _run(root, params, start=start, force=force)
 
 

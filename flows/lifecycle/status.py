@@ -7,7 +7,8 @@ from rich.table import Table
 
 from flows.lifecycle import live, run
 from flows.stages import figures, graph, ledger
-from pipelines.artifacts import Artifact
+from pipelines.adapters import locks
+from pipelines.artifacts import Artifact, State
 
 LAST_RUNS = 5
 
@@ -24,16 +25,17 @@ def show() -> None:
     reports = ledger.reports()
     for line in release(reports):
         console.print(line, markup=False, soft_wrap=True)
-    if runs := last_runs():
+    going_on = locks.held(State.RUNNING.path)
+    if runs := last_runs(going_on=going_on):
         console.print(_runs_table(runs))
     live.show(Path.cwd(), console)
     for line in graph.ending(params):
         console.print(line, markup=False, soft_wrap=True)
-    console.print(_close(pipeline))
+    console.print(_close(pipeline, going_on=going_on))
 
 
-def _close(pipeline: graph.Graph) -> str:
-    if pipeline.running:
+def _close(pipeline: graph.Graph, *, going_on: bool) -> str:
+    if pipeline.running or going_on:
         return "A run is going on."
     return "`moteur run` brings it up to date." if pipeline.changes else "Everything is up to date."
 
@@ -65,13 +67,16 @@ def release(reports: dict[str, dict[str, object]]) -> list[str]:
     return lines + [f"  {text}" for text in texts if text]
 
 
-def last_runs() -> list[tuple[str, str, int, float, float]]:
-    """(run, how it ended, stages that ran, seconds, FLOPs), newest last."""
+def last_runs(*, going_on: bool = False) -> list[tuple[str, str, int, float, float]]:
+    """(run, how it ended, stages that ran, seconds, FLOPs), newest last; whether the one begun last is `going_on`."""
     found: dict[str, list[ledger.Entry]] = {}
     for entry in ledger.entries():
         found.setdefault(entry["run"], []).append(entry)
+    ended = {name: _ended(entries[-1]) for name, entries in found.items()}
+    if going_on and (last := ledger.last_planned()) in ended:
+        ended[last] = "going on"
     return [
-        (name, _ended(entries[-1]), len(entries), sum(e["seconds"] for e in entries), sum(e["flops"] for e in entries))
+        (name, ended[name], len(entries), sum(e["seconds"] for e in entries), sum(e["flops"] for e in entries))
         for name, entries in list(found.items())[-LAST_RUNS:]
     ]
 

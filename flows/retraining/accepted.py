@@ -84,7 +84,7 @@ def bring(found: list[tuple[str, str, Path]], source: Path, folder: Path, values
             )
         brought[target] = path
         target.parent.mkdir(parents=True, exist_ok=True)
-        folders.place(path, target)
+        folders.link(path, target)
     return changed
 
 

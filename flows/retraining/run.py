@@ -20,10 +20,11 @@ from typing import Any
 from flows import process
 from flows.retraining import accepted, admission, publication, records, telling
 from flows.retraining.records import UNFINISHED, Order, Record, Skipped
+from flows.stages import graph, ledger
 from flows.supervision import services, supervisor
 from flows.workspaces import clones, profiles
 from pipelines import params as schema
-from pipelines.adapters import device, git, locks, mlflow_store, yaml_text
+from pipelines.adapters import git, locks, mlflow_store, yaml_text
 from pipelines.adapters.alerts import Alerting, Outbox
 from pipelines.adapters.locks import BusyError
 from pipelines.artifacts import State
@@ -89,7 +90,7 @@ def run(
     """
     checkout = checkout.resolve()
     outbox = alerting or Outbox(checkout / State.ALERTS)
-    with telling.if_it_cannot_start(outbox):
+    with telling.if_it_cannot_start(order, outbox):
         params = _params(checkout)
         _refuse_unknown_stage(checkout, order.start)
 
@@ -97,7 +98,7 @@ def run(
         _attempt(Attempt(checkout=checkout, record=record, params=params, say=say, outbox=outbox, aside=aside))
 
     with _alone(checkout, say, wait=wait), _ending_on_sigterm():
-        with telling.if_it_cannot_start(outbox):
+        with telling.if_it_cannot_start(order, outbox):
             chosen = admission.admit(checkout, order, params, outbox, attempt)
         if isinstance(chosen, Skipped):
             say(f"Nothing to do: {chosen.why}.")
@@ -169,6 +170,10 @@ def _attempt(attempt: Attempt) -> None:
     except Exception as error:
         telling.give_account(checkout, record, error, outbox)
         _tidy(checkout, attempt.params.retraining.kept)
+        raise
+    except BaseException:  # it is stopped and goes on later, which is no attempt that failed
+        record.attempts -= 1
+        records.save(checkout, record)
         raise
     telling.tell(record, outbox)
     _tidy(checkout, attempt.params.retraining.kept)
@@ -264,8 +269,8 @@ def _lifecycle(attempt: Attempt) -> None:
     record, workspace = attempt.record, attempt.workspace
     clones.heal(workspace)
     command = [sys.executable, "-m", "flows.cli", "run"]
-    if record.start:
-        command += ["--from", record.start]
+    if start := _start(workspace, record.start):
+        command += ["--from", start]
     path = records.log(attempt.checkout, record) if attempt.aside else None
     grace = attempt.params.services.stop_seconds + MARGIN_SECONDS
     with path.open("ab") if path else nullcontext() as output:
@@ -273,8 +278,19 @@ def _lifecycle(attempt: Attempt) -> None:
     if code in (130, 143):
         raise SystemExit(code)
     if code != 0:
-        where = f"{path} says why: {_last_line(path)}" if path else "the lines above say why."
-        raise Failed(f"retraining {record.id}: the lifecycle failed (exit code {code}); {where}", code)
+        where = f"{path} says why: {_last_line(path)}" if path else "what it printed says why."
+        stages = [f" in {entry['stage']}" for entry in ledger.entries(workspace)[-1:] if entry["exit_code"]]
+        raise Failed(f"retraining {record.id}: the lifecycle failed{''.join(stages)} (exit code {code}); {where}", code)
+
+
+def _start(workspace: Path, start: str | None) -> str | None:
+    """From where it is run again, changed or not: what an attempt before has finished is not done anew."""
+    finished = ledger.last_finished(workspace)
+    if start is None or not finished:
+        return start
+    pipeline = graph.load(workspace)
+    again = pipeline.below({start})
+    return next((name for name in pipeline.names if name in again and name not in finished), None)
 
 
 def _last_line(path: Path) -> str:
@@ -289,7 +305,7 @@ def environment(checkout: Path) -> dict[str, str]:
         kept.setdefault("PREFECT_API_URL", services.prefect_url(_params(checkout)))
     kept["MLFLOW_TRACKING_URI"] = mlflow_store.uri(checkout)
     kept.setdefault("PREFECT_HOME", str(checkout / State.PREFECT))
-    return {**device.SHARED, **kept} if supervisor.held(checkout) else kept
+    return kept
 
 
 def _register(attempt: Attempt) -> None:

@@ -4,23 +4,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from flows.retraining import publication, records
-from flows.retraining.records import Record
+from flows.retraining.records import Order, Record
 from pipelines.adapters.alerts import Alerting
 from pipelines.errors import MoteurError
 
 
 @contextmanager
-def if_it_cannot_start(outbox: Alerting) -> Iterator[None]:
-    """What fails before there is a record is alerted too, once a day: what fails each hour is one thing to mend."""
+def if_it_cannot_start(order: Order, outbox: Alerting) -> Iterator[None]:
+    """What fails before there is a record is alerted too, once a day: what fails each hour is one thing to mend.
+
+    Whoever gave the order by hand is told by the error.
+    """
     try:
         yield
     except Exception as error:
-        key = f"retraining/not started/{datetime.now(UTC):%Y-%m-%d}"
-        outbox.put(key, "A retraining could not start", _words(error), "failure")
+        if order.reason != "by hand":
+            words = _words(error)
+            key = f"retraining/not started/{datetime.now(UTC):%Y-%m-%d}/{sha256(words.encode()).hexdigest()[:8]}"
+            outbox.put(key, "A retraining could not start", words, "failure")
         raise
 
 

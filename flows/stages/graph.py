@@ -1,9 +1,12 @@
 """The graph as DVC sees it: order of the stages, what changed and why. DVC is the only cache."""
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pipelines.errors import ArtifactError, DataError, ParamsError, ResourceError
 from pipelines.params import Params
@@ -84,7 +87,7 @@ def load(root: Path = Path()) -> Graph:
 
     Raises:
         ParamsError: when dvc.yaml cannot be read.
-        ArtifactError: when DVC's own state is torn.
+        ArtifactError: when DVC's own state is torn, or what holds its locks is not DVC.
         ResourceError: when DVC is at work and lets nobody look.
         DataError: when something that no stage makes, and that a stage reads, does not exist.
     """
@@ -127,7 +130,7 @@ def _state(stages: list[Any], needs: dict[str, tuple[str, ...]]) -> tuple[dict[s
         except LockError as error:  # an output of it, or of a stage that it reads from, is being written
             found = []
             if not below & set(needs[stage.name]):
-                running[stage.name] = _holder(error)
+                running[stage.name] = _holder(stage.name, error)
                 found = [f"process {running[stage.name]} runs it"]
             below.add(stage.name)
         if found:
@@ -135,9 +138,18 @@ def _state(stages: list[Any], needs: dict[str, tuple[str, ...]]) -> tuple[dict[s
     return changes, running
 
 
-def _holder(error: Exception) -> str:
+def _holder(stage: str, error: Exception) -> str:
+    """The process of DVC that runs a stage; one that was killed leaves its number, which another may have by now."""
     found = re.search(r"PID (\d+)", str(error))
-    return found.group(1) if found else "unknown"
+    if found is None:
+        return "unknown"
+    with contextlib.suppress(psutil.Error):
+        if not any("dvc" in word.lower() for word in psutil.Process(int(found.group(1))).cmdline()):
+            raise ArtifactError(
+                f"DVC was killed in the stage {stage}, and the number of its process, {found.group(1)}, is another"
+                " program's now: remove .dvc/tmp/rwlock and run again."
+            )
+    return found.group(1)
 
 
 def _chain(error: BaseException | None) -> str:

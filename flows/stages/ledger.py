@@ -56,6 +56,12 @@ def planned(efforts: Iterable[Entry]) -> dict[str, Planned]:
     return {line["stage"]: line for line in every if line}
 
 
+def last_planned() -> str | None:
+    """The run that was begun last by `moteur run`."""
+    names = [line["run"] for line in _read(State.PLANNED.path)]
+    return names[-1] if names else None
+
+
 def _read(path: Path) -> Iterator[Any]:
     if not path.exists():
         return

@@ -31,7 +31,7 @@ from pipelines.errors import MoteurError, ResourceError
 if TYPE_CHECKING:
     import httpx
 
-STATE, LOCK = "state.json", "lock"
+STATE = "state.json"
 POLL_SECONDS, CHECK_SECONDS, UP_CHECK_SECONDS = 0.2, 1.0, 10.0
 """How often a service is looked at; asked whether it answers, before and after it first did."""
 FIRST_WAIT, LONGEST_WAIT, STEADY_SECONDS = 1.0, 30.0, 60.0
@@ -248,12 +248,12 @@ def holding(root: Path, patience: float = 2.0) -> AbstractContextManager[None]:
     def busy(_holder: str) -> ResourceError:
         return ResourceError(f"`moteur up` runs in {root} already: `moteur status` shows it.")
 
-    return locks.holding(root / State.SERVICES / LOCK, wait=patience, busy=busy)
+    return locks.holding(root / State.SUPERVISOR, wait=patience, busy=busy)
 
 
 def held(root: Path) -> bool:
     """Whether a supervisor runs in the checkout; many may look at once."""
-    return locks.held(root / State.SERVICES / LOCK)
+    return locks.held(root / State.SUPERVISOR)
 
 
 def state(root: Path) -> dict[str, Any] | None:

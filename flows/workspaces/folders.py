@@ -21,6 +21,7 @@ from pipelines.errors import ParamsError, ResourceError
 
 MADE = "# Made by `moteur run --profile`"
 """How a params.yaml begins that the next run with its profile writes again."""
+SOURCES, BY_PEOPLE = "data/sources", (Artifact.FEEDBACK_BY_PEOPLE,)
 NEVER = {".git", ".venv", ".moteur", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 
 
@@ -77,7 +78,7 @@ def prepare(checkout: Path, folder: Path, values: Mapping[str, Any] | None) -> P
     if folder.exists() and any(folder.iterdir()) and not origin.exists():
         raise ParamsError(f"--workspace {folder} is not empty and no workspace of ours: name an empty or new folder")
     try:
-        copied = _update(checkout, folder, _remembered(origin), own_params=values is not None)
+        copied = _update(checkout, folder, _remembered(origin), values)
         if values is not None:
             _write_params(folder / "params.yaml", values)
         _set_up_dvc(checkout, folder)
@@ -96,24 +97,26 @@ def _remembered(origin: Path) -> list[str]:
         return []
 
 
-def _update(checkout: Path, folder: Path, before: list[str], *, own_params: bool) -> list[str]:
-    wanted = sorted({item for item in [*_tracked(checkout), *_own_data(checkout)] if (checkout / item).is_file()})
+def _update(checkout: Path, folder: Path, before: list[str], values: Mapping[str, Any] | None) -> list[str]:
+    """Bring the checkout's files, and the params.yaml unless there are `values` of its own; return their names."""
+    own = set(_own_data(checkout, values))
+    wanted = sorted({item for item in [*_tracked(checkout), *own] if (checkout / item).is_file()})
     for name in set(before) - set(wanted):
         (folder / name).unlink(missing_ok=True)
     for name in wanted:
         source, target = checkout / name, folder / name
-        if (own_params and name == "params.yaml") or name == "dvc.lock" or _same(source, target):
+        if (values is not None and name == "params.yaml") or name == "dvc.lock" or _same(source, target):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        place(source, target)
+        if name in own:
+            link(source, target)
+        else:
+            shutil.copy2(source, target)
     return wanted
 
 
-def place(source: Path, target: Path) -> None:
-    """Copy, with the time of change; what people put under data/ may be large and is linked where that works."""
-    if not any(part in source.parts for part in ("sources", "feedback", "accepted")) or "data" not in source.parts:
-        shutil.copy2(source, target)
-        return
+def link(source: Path, target: Path) -> None:
+    """The user's own data may be large: they are copied only where they cannot be linked."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
@@ -123,17 +126,24 @@ def place(source: Path, target: Path) -> None:
 
 def bring_own_data(checkout: Path, folder: Path) -> None:
     """Put the user's own data, which git ignores, into a clone of the checkout."""
-    for name in _own_data(checkout):
+    for name in _own_data(checkout, None):
         source, target = checkout / name, folder / name
         if source.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            place(source, target)
+            link(source, target)
 
 
-def _own_data(checkout: Path) -> Iterator[str]:
-    """The user's own data, which git ignores."""
-    for folder in ("data/sources", Artifact.FEEDBACK_BY_PEOPLE.value):
-        for item in (checkout / folder).rglob("*"):
+def _own_data(checkout: Path, values: Mapping[str, Any] | None) -> Iterator[str]:
+    """The user's own data, which git ignores: by the params `values`, or those of the checkout."""
+    if values is None and (checkout / "params.yaml").is_file():
+        values = yaml_text.load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    root = (checkout / str((values or {}).get("ingestion", {}).get("root", SOURCES))).resolve()
+    made = [(checkout / place).resolve() for place in (*Artifact, State.ROOT) if place not in BY_PEOPLE]
+    found = {checkout / SOURCES, *(checkout / place for place in BY_PEOPLE)}
+    if root.is_relative_to(checkout.resolve()) and not any(place.is_relative_to(root) for place in made):
+        found.add(checkout / root.relative_to(checkout.resolve()))
+    for folder in sorted(found):
+        for item in folder.rglob("*"):
             yield item.relative_to(checkout).as_posix()
 
 

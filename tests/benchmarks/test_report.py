@@ -5,7 +5,15 @@ from pathlib import Path
 
 from benchmarks import report, runs
 
-BUSY = {"cpu": "A chip", "cores": 2, "threads": 2, "memory_gib": 24, "gpu": None, "dtype": "bfloat16", "load": 3.5}
+BUSY = {
+    "cpu": "A chip",
+    "cores": 2,
+    "threads": 2,
+    "memory_gib": 24,
+    "gpu": None,
+    "dtype": "bfloat16",
+    "busy_cores": 3.5,
+}
 
 
 def test_the_page_says_what_has_not_been_measured_and_how_to_measure_it() -> None:
@@ -18,7 +26,7 @@ def test_a_section_names_program_and_machine_and_has_the_tables() -> None:
     one = runs.Comparison(title="Batch 1", runs={"Moteur": [{"s": 3.0}]}, figure="s", columns={"s": "tokens/s"})
     found = {
         "how": "Sampled.",
-        "machine": BUSY | {"load": 0.1},
+        "machine": BUSY | {"busy_cores": 0.1},
         "comparisons": [vars(one)],
         "aims": [{"what": "speed", "found": 3.0, "at_least": 2.0, "at_most": None}],
         "notes": ["A note."],
@@ -37,10 +45,10 @@ def test_a_section_names_program_and_machine_and_has_the_tables() -> None:
 
 
 def test_other_machines_have_their_results_below(tmp_path: Path) -> None:
-    found = {"how": "Sampled.", "machine": BUSY | {"load": 0.1}, "comparisons": [], "aims": [], "notes": []}
+    found = {"how": "Sampled.", "machine": BUSY | {"busy_cores": 0.1}, "comparisons": [], "aims": [], "notes": []}
     (tmp_path / "other").mkdir()
     (tmp_path / "generation.json").write_text(json.dumps(found))
-    other = found | {"how": "Sampled there.", "machine": {**BUSY, "cpu": "B chip", "load": 0.0}}
+    other = found | {"how": "Sampled there.", "machine": {**BUSY, "cpu": "B chip", "busy_cores": 0.0}}
     (tmp_path / "other/generation.json").write_text(json.dumps(other))
     section = report.page(report.results(tmp_path)).partition("## How fast is batched sampling?")[2]
     first, _, second = section.partition("### The same on B chip")
@@ -50,8 +58,13 @@ def test_other_machines_have_their_results_below(tmp_path: Path) -> None:
 
 
 def test_figures_of_a_busy_machine_are_called_noise() -> None:
-    assert "busy when this began (load 3.5)" in report.machine(BUSY)
-    assert "busy" not in report.machine(BUSY | {"load": 0.1})
+    assert "Others kept 3.5 cores busy when this began: the figures are noise." in report.machine(BUSY)
+    assert "busy" not in report.machine(BUSY | {"busy_cores": 0.1})
+
+
+def test_the_load_average_of_older_results_is_told_and_judged_by_nobody() -> None:
+    old = {name: fact for name, fact in BUSY.items() if name != "busy_cores"} | {"load_average": 2.5}
+    assert report.machine(old).endswith("Load average of the minute before: 2.5.")
 
 
 def test_every_benchmark_that_the_page_asks_for_is_there() -> None:

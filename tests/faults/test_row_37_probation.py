@@ -148,7 +148,10 @@ def test_row_37_without_requests_to_the_one_before_errors_count_and_slowness_doe
 def test_row_37_faults_of_clients_are_not_those_of_the_version(root: Path) -> None:
     answer(root, 1, SETTINGS.requests)
     promote(root, 2)
-    answer(root, 2, SETTINGS.requests, status=499)
+    answer(root, 2, SETTINGS.requests, status=499, text="")
+    assert look(root) == ""
+    answer(root, 2, SETTINGS.requests)
+    answer(root, 2, SETTINGS.requests, status=499, text="")
     assert look(root) == ""
 
 

@@ -1,5 +1,6 @@
 """The command line: quick, helpful, errors as sentences."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import cli
+from pipelines.adapters import locks
+from pipelines.artifacts import State
 from tests.flows import toy
 from tests.flows.examples import ROOT
 
@@ -108,3 +111,18 @@ def test_a_torn_lock_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "dvc.lock" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_beside_services_of_the_workspace_or_its_checkout_all_that_a_command_starts_shares_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setattr(locks, "held", lambda _lock: True)
+    cli.share_the_machine()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    for home, count in ((tmp_path / "elsewhere", None), (tmp_path, "1000"), (ROOT, "1000")):
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+        monkeypatch.setattr(locks, "held", lambda lock, home=home: lock == home / State.SUPERVISOR)
+        cli.share_the_machine()
+        assert os.environ.get("GOMP_SPINCOUNT") == count

@@ -1,5 +1,6 @@
 """What is done about drift: told once, retrained once, and nothing when there is none."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,4 +71,12 @@ def test_the_champion_is_copied_out_once_and_again_when_it_changes(tmp_path: Pat
     assert registry.fetched == 1
     registry.live = Registry.Version(2)
     assert (watch._copy(registry, registry.live, tmp_path / "c") / "manifest.json").read_text() == "2"
-    assert len(list((tmp_path / "c").iterdir())) == 1
+
+
+def test_the_champion_before_stays_for_a_look_that_still_reads_it_and_older_ones_go(tmp_path: Path) -> None:
+    registry, copies = Registry(), []
+    for number in (1, 2, 3):
+        registry.live = Registry.Version(number)
+        copies.append(watch._copy(registry, registry.live, tmp_path / "c"))
+        os.utime(copies[-1], (number, number))
+    assert [copy.is_dir() for copy in copies] == [False, True, True]

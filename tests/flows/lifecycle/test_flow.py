@@ -10,9 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.lifecycle import flow
 from flows.stages import graph
-from flows.supervision import supervisor
 from tests.flows import toy
 
 
@@ -233,6 +231,8 @@ def test_while_a_stage_runs_status_says_so_and_a_second_run_or_one_beside_dvc_is
         assert re.search(r"data_validation +running +process \d+ runs it", rows["data_validation"])
         assert "below a changed one" in rows["tokenization"]
         assert shown.stdout.splitlines()[-1] == "A run is going on."
+        (newest,) = [line for line in shown.stdout.splitlines() if "going on" in line and line.startswith("run-")]
+        assert re.search(r"going on +1 ", newest)
         second = toy.moteur(checkout, "run", PREFECT_API_URL=server)
         assert second.returncode == 5
         assert second.stderr.strip() == (
@@ -254,17 +254,3 @@ def test_while_a_stage_runs_status_says_so_and_a_second_run_or_one_beside_dvc_is
     done = toy.moteur(checkout, "run", PREFECT_API_URL=server)
     assert done.returncode == 0, done.stderr
     assert (checkout / "data/tokens/made.txt").read_text().startswith("more")
-
-
-def test_stages_beside_services_of_the_workspace_or_its_checkout_share_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    monkeypatch.setattr(supervisor, "held", lambda _root: False)
-    assert "GOMP_SPINCOUNT" not in flow.environment("run")
-    for home in (tmp_path, Path(flow.__file__).resolve().parents[2]):
-        monkeypatch.setattr(supervisor, "held", lambda root, home=home: root == home)
-        assert flow.environment("run")["GOMP_SPINCOUNT"] == "1000"
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert flow.environment("run")["GOMP_SPINCOUNT"] == "7"

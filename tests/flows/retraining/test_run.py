@@ -24,7 +24,7 @@ from pipelines import stage
 from pipelines.adapters import lineage, rankings
 from pipelines.adapters.alerts import NullOutbox, Outbox
 from pipelines.adapters.requests import RequestLog
-from pipelines.artifacts import Artifact
+from pipelines.artifacts import Artifact, State
 from pipelines.errors import ParamsError, ResourceError
 from tests.flows import toy
 from tests.flows.retraining.attempts import accepted_data, attempt, lifecycle_that_ends_with, record, recorded, silent
@@ -138,7 +138,7 @@ def test_a_failing_stage_ends_it_with_the_exit_code_and_an_alert_and_the_next_be
     toy.run_git(checkout, "commit", "-qm", "A stage that fails")
     done = toy.moteur(checkout, "retrain", PREFECT_API_URL=server)
     assert done.returncode == 3
-    assert "the lifecycle failed (exit code 3)" in done.stderr.splitlines()[-1]
+    assert "the lifecycle failed in ingestion (exit code 3)" in done.stderr.splitlines()[-1]
     (record,) = recorded(checkout)
     (alert,) = Outbox(checkout / ".moteur/alerts").open()
     assert alert.title == f"Retraining {record.id}: failed"
@@ -197,7 +197,24 @@ def test_a_lifecycle_that_was_stopped_is_no_failure_and_stays_to_be_taken_up(
     with pytest.raises(SystemExit, match="143"):
         retraining.run(checkout, Order(), silent, alerting=NullOutbox())
     (one,) = recorded(checkout)
-    assert (one.status, one.done) == ("running", ["workspace"])
+    assert (one.status, one.done, one.attempts) == ("running", ["workspace"], 0)
+
+
+def test_one_that_begins_at_a_stage_goes_on_behind_what_it_has_finished(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = lifecycle_that_ends_with(0, monkeypatch)
+    one = attempt(checkout, record(start="data_validation"))
+    clones.make(checkout, one.workspace, clones.head(checkout))
+    made = one.workspace / State.EFFORT
+    made.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{"run": "r", "stage": name, "status": "finished"} for name in ("ingestion", "data_validation")]
+    made.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    retraining._lifecycle(one)
+    with made.open("a") as file:
+        file.write(json.dumps({"run": "r", "stage": "tokenization", "status": "finished"}) + "\n")
+    retraining._lifecycle(one)
+    assert [command[-2:] for command in commands] == [["--from", "tokenization"], ["flows.cli", "run"]]
 
 
 def test_what_a_failed_lifecycle_said_last_is_in_the_alert(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +466,7 @@ def test_what_users_sent_is_accepted_by_a_retraining_that_nobody_started_if_para
         with pytest.raises(SystemExit):
             retraining.run(checkout, Order(reason=reason), silent, alerting=NullOutbox())
     (one,) = recorded(checkout)
-    assert (one.new_files, one.attempts) == (files, 2)
+    assert one.new_files == files
     taken = list((records.folder(checkout, one) / "data/sources/accepted/corpus").glob("requests-*.jsonl"))
     assert len(taken) == files
     assert all("a drum" in path.read_text() and "loud" not in path.read_text() for path in taken)

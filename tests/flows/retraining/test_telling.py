@@ -18,3 +18,15 @@ def test_what_fails_before_there_is_a_record_is_alerted(checkout: Path) -> None:
     (alert,) = Outbox(checkout / ".moteur/alerts").open()
     assert alert.key.startswith("retraining/not started/20")
     assert "is not valid" in alert.body
+
+
+def test_an_order_by_hand_that_fails_at_once_alerts_nobody_and_takes_no_alert_from_the_schedule(
+    checkout: Path,
+) -> None:
+    with pytest.raises(ParamsError):
+        retraining.run(checkout, Order(start="tpyo"), silent)
+    assert not Outbox(checkout / ".moteur/alerts").open()
+    for start in ("tpyo", "typo", "typo"):
+        with pytest.raises(ParamsError):
+            retraining.run(checkout, Order(reason="schedule", start=start), silent)
+    assert len(Outbox(checkout / ".moteur/alerts").open()) == 2

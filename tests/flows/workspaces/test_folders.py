@@ -56,6 +56,33 @@ def test_the_users_own_data_are_there_though_git_ignores_them(checkout: Path, tm
     assert not (folder / "data/sources/own.csv").exists()
 
 
+@pytest.mark.parametrize("by_profile", [True, False])
+def test_data_in_another_folder_that_ingestion_reads_are_there_too(
+    checkout: Path, tmp_path: Path, *, by_profile: bool
+) -> None:
+    (checkout / "data/mine").mkdir()
+    (checkout / "data/mine/own.csv").write_text("1")
+    values = yaml.safe_load((checkout / "params.yaml").read_text())
+    values["ingestion"]["root"] = "data/mine"
+    if not by_profile:
+        (checkout / "params.yaml").write_text(yaml.safe_dump(values))
+    folder = folders.prepare(checkout, tmp_path / "w", values if by_profile else None)
+    assert (folder / "data/mine/own.csv").samefile(checkout / "data/mine/own.csv")
+
+
+def test_a_root_of_ingestion_with_all_that_stages_make_in_it_is_not_copied(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "data/raw").mkdir(parents=True)
+    (checkout / "data/raw/made.txt").write_text("made")
+    folder = folders.prepare(checkout, tmp_path / "w", {"ingestion": {"root": "data"}})
+    assert not (folder / "data/raw").exists()
+
+
+def test_code_is_copied_wherever_the_checkout_lies(tmp_path: Path) -> None:
+    checkout = toy.make(tmp_path / "data/sources/checkout")
+    folder = folders.prepare(checkout, tmp_path / "w", None)
+    assert not (folder / "pipelines/stage.py").samefile(checkout / "pipelines/stage.py")
+
+
 def test_params_are_written_only_when_they_change(checkout: Path, tmp_path: Path) -> None:
     folder = folders.prepare(checkout, tmp_path / "w", {"seed": 1})
     written = (folder / "params.yaml").stat().st_mtime_ns

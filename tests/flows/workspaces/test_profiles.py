@@ -13,6 +13,14 @@ from tests.flows.examples import ROOT
 BASE: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_tokens_of_a_profile_are_not_overridden_by_a_budget_in_params(path: Path) -> None:
+    budgeted = {**BASE, "pretraining": {**BASE["pretraining"], "budget": "20 tokens/parameter"}}
+    over = yaml.safe_load(path.read_text(encoding="utf-8"))
+    merged = profiles.merge(budgeted, over, path.name)["pretraining"]
+    assert (merged["max_tokens"], merged["budget"]) == (over["pretraining"]["max_tokens"], None)
+
+
 def test_sections_are_merged_and_lists_are_replaced() -> None:
     over = {"model": {"num_layers": 1}, "evaluation": {"shots": [0]}}
     merged = profiles.merge(BASE, over, "profile p")
