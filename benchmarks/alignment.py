@@ -14,7 +14,8 @@ the chosen policy has of the best gold score along the way. `pairs` trains the r
 `sizes` trains the reward model on the rankings of the last `--prompts` at several sizes (width x layers), each of which
 is pretrained and fine-tuned first, on as many tokens as the workspace unless a third number says how many.
 Base and instruction model are those of the workspace. What is made lies below .moteur/benchmarks; a run that is there
-with the same params, inputs and code is not repeated. Results: benchmarks/results/alignment.json.
+with the same params, inputs and code is not repeated. Results: benchmarks/results/alignment.json; earlier
+rows of what is not asked again stay.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -91,7 +92,16 @@ def main() -> None:
         rows = [_aligned(settings.question, FIRST_SEED + number, changes) for number in range(settings.count)]
     _print(rows)
     known = files.read_json(RESULTS) if RESULTS.exists() else {}
-    files.write_json(RESULTS, {**known, settings.question: rows})
+    files.write_json(RESULTS, {**known, settings.question: merged(known.get(settings.question, []), rows)})
+
+
+ASKED = ("shape", "prompts", "seed")
+"""Fields of a row that say what was asked, where its question has them."""
+
+
+def merged(known: Sequence[Report], rows: Sequence[Report]) -> list[Report]:
+    """The rows of earlier runs, and new ones in the place of those that were asked the same."""
+    return list({tuple(row.get(name) for name in ASKED): row for row in (*known, *rows)}.values())
 
 
 def _positive(text: str) -> int:
@@ -242,7 +252,7 @@ def _sized(size: Shape, asked: Asked) -> Report:
         {
             **Asked(asked.prompts, asked.seed, None).changes,
             "model": model,
-            "pretraining": {"max_tokens": size.tokens} if size.tokens else {},
+            "pretraining": {"max_tokens": size.tokens, "budget": None} if size.tokens else {},
         },
         *("pretraining", "finetuning", "reward_modeling"),
         given={Artifact.PREFERENCES: _home(f"pairs-{asked}") / Artifact.PREFERENCES},

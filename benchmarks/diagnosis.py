@@ -237,9 +237,14 @@ def child(fault: str, stages: Sequence[str]) -> None:
 
 
 def prepared(given: Path | None) -> Path:
-    """The workspace that all faults start from; used again unless it was made of another workspace or other params."""
+    """The workspace that all faults start from; used again unless made of another workspace, other params or code."""
     base = HOME / "base"
-    made, key = base / "made_of.json", {"base": str(given) if given else None, "params": _params({}, {})}
+    made = base / "made_of.json"
+    key = {
+        "base": str(given) if given else None,
+        "params": _params({}, {}),
+        "code": files.sha256(ROOT / "pipelines", "*.py"),
+    }
     if not made.exists() or files.read_json(made) != key:
         print(f"Making the base of all runs: {base}/log.txt", flush=True)
         shutil.rmtree(base, ignore_errors=True)

@@ -3,7 +3,8 @@
 In a small workspace each stage that trains is run once to its end. Then it starts anew, each time in a process of its
 own, is killed with SIGKILL, at a moment drawn from its whole duration or, every third time, while it writes a
 checkpoint or its model, and is run again until it ends. Its outputs must then be those of the first run, by sha256.
-Rows that are not run again stay in the results as they are.
+Rows that are not run again stay in the results as they are. A training of which no kill left a checkpoint behind shows
+nothing of resuming: it ends the run.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import yaml
 
 from flows.workspaces import profiles
 from pipelines.adapters import files
+from pipelines.adapters.checkpoints import MANIFEST
 from pipelines.artifacts import Artifact, State
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,8 +41,9 @@ SMALL: dict[str, Any] = {
     },
     "model": {"hidden_size": 32, "num_heads": 2, "intermediate_size": 64},
     "pretraining": {"batch_size": 4, "max_tokens": 20_000, "evaluate_every": 5, "checkpoint_every": 3},
-    "finetuning": {"epochs": 0.1, "evaluation_records": 8, "max_new_tokens": 4},
+    "finetuning": {"epochs": 0.4, "evaluation_records": 8, "max_new_tokens": 4, "checkpoint_every": 1},
     "feedback": {"num_prompts": 32, "responses_per_prompt": 2, "max_new_tokens": 8},
+    "reward_modeling": {"epochs": 4.0, "checkpoint_every": 1},
     "ppo": {
         "iterations": 6,
         "prompts_per_iteration": 8,
@@ -74,7 +77,7 @@ class Training:
 
     def forget(self) -> None:
         """As if it had never run."""
-        for folder in (*(model.path for model in self.models), *self._folders):
+        for folder in (*(model.path for model in self.models), *self._folders, *self._half_models()):
             shutil.rmtree(folder, ignore_errors=True)
         for path in (*(curve.path for curve in self.curves), Artifact[f"{self.stage.upper()}_REPORT"].path):
             path.unlink(missing_ok=True)
@@ -84,11 +87,18 @@ class Training:
         try:
             half = [
                 *(half for folder in self._folders for half in folder.glob("**/.0*")),
-                *(half for model in self.models for half in Path("models").glob(f".{model.path.name}.*")),
+                *self._half_models(),
             ]
         except FileNotFoundError:  # an old checkpoint was removed meanwhile, which ends the writing of a new one
             return True
         return bool(half)
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a whole one to go on from."""
+        return any(path.parent.name.isdigit() for folder in self._folders for path in folder.glob(f"*/*/{MANIFEST}"))
+
+    def _half_models(self) -> list[Path]:
+        return [half for model in self.models for half in files.holders(model.path)]
 
     @property
     def _folders(self) -> list[Path]:
@@ -206,15 +216,20 @@ def killed(training: Training, count: int, draw: random.Random) -> Iterator[dict
     duration = time.monotonic() - began
     expected = training.outputs()
     weights = expected[(training.models[0].path / "model.safetensors").as_posix()]
-    kills = in_writes = identical = 0
+    kills = in_writes = identical = resumed = 0
     while kills < count:
         training.forget()
         in_write = kill(training, draw, duration, wait_for_write=kills % 3 == 2)
         if in_write is None:
             continue  # it was faster
-        kills, in_writes = kills + 1, in_writes + in_write
+        kills, in_writes, resumed = kills + 1, in_writes + in_write, resumed + training.has_checkpoint()
         identical += ended(started(training.stage)) == 0 and training.outputs() == expected
         yield {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
+    if not resumed:
+        raise SystemExit(
+            f"None of {kills} kills of {training.stage} left a checkpoint to go on from: every run began anew, and"
+            f" nothing of resuming was seen. Lower {training.stage}.checkpoint_every in SMALL, or raise --count."
+        )
     training.forget()
     write_params({})
     if training.stage in PREPARED and ended(started(training.stage)) != 0:  # as those after it found it

@@ -12,7 +12,7 @@ from pipelines.adapters.tokens import Tokens, TokenStore
 from pipelines.adapters.tracking import Tracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.learning import denoising
-from pipelines.core.learning.batches import windows
+from pipelines.core.learning.batches import rows_read, windows
 from pipelines.core.learning.training import next_token_logits
 from pipelines.params import Params
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedModel
-
-BATCH_TOKENS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ def main(params: Params, tracker: Tracker) -> ArchitectureReport:
     settings, device = params.pretraining, machine.prepare(params.seed, params.threads)
     tokens, precision = TokenStore.open(Artifact.TOKENS.path), machine.precision(settings.precision)
     model, row = _loaded().to(device), tokens.split("test")
-    batch = max(1, BATCH_TOKENS // settings.context)
+    batch = rows_read(context=settings.context, entries=model.config.vocab_size)
     if settings.objective == "causal":
         said = _foretold(model, row, settings.context, batch, precision)
     else:

@@ -18,7 +18,7 @@ from pipelines.artifacts import Artifact
 from pipelines.core.judging import candidates, pareto, scores
 from pipelines.core.judging.candidates import CandidateRow
 from pipelines.core.judging.trials import Measured, Trial
-from pipelines.core.learning import distillation, pruning
+from pipelines.core.learning import distillation, pruning, quantisation
 from pipelines.core.learning.compute import READING, TRAINING
 from pipelines.core.text import prompts
 from pipelines.errors import ArtifactError, DataError, Preempted
@@ -64,6 +64,8 @@ class CompressionReport:
     empty_share: float
     answer_words: float
     """Mean words of its answers."""
+    not_made: list[str]
+    """Candidates that would be no other than another one, and why, a sentence each."""
 
 
 def main(params: Params, tracker: Tracker) -> CompressionReport:
@@ -100,7 +102,7 @@ def main(params: Params, tracker: Tracker) -> CompressionReport:
         with files.replacing(Artifact.COMPRESSED.path) as fresh:
             shutil.copytree(folders[choice.name], fresh)
     tracker.effort(customisation=f"{choice.name} of {len(rows)} candidates")
-    return _report(rows, choice, measured[choice.name], on_test, trials["valid"], student)
+    return _report(rows, choice, measured[choice.name], on_test, trials["valid"], student, _not_made(policy))
 
 
 def _refuse_broken(policy: "PreTrainedModel") -> None:
@@ -229,15 +231,23 @@ def _candidates(
 
     yield BASELINE, (lambda folder: models.save(policy, tokenizer, folder), "float32")
     yield "bfloat16", (rounded(lambda: copy.deepcopy(policy)), "bfloat16")
-    yield "int8", (eight_bits(policy, embeddings=True), "int8")
-    yield "int8 linear", (eight_bits(policy, embeddings=False), "int8, embeddings bfloat16")
+    whole = ", Conv1D bfloat16" if quantisation.left_whole(policy) else ""
+    yield "int8", (eight_bits(policy, embeddings=True), f"int8{whole}")
+    if not _not_made(policy):
+        yield "int8 linear", (eight_bits(policy, embeddings=False), f"int8, embeddings bfloat16{whole}")
     norms = pruning.input_norms(policy, calibration)
     for share in settings.sparsities:
         yield f"magnitude {share:g}", (rounded(partial(_by_magnitude, policy, share)), "bfloat16")
         yield f"wanda {share:g}", (rounded(partial(_by_wanda, policy, share, norms)), "bfloat16")
     if (small := student.model) is not None:
         yield "student", (rounded(lambda: copy.deepcopy(small)), "bfloat16")
-        yield "student int8", (eight_bits(small, embeddings=True), "int8")
+        yield "student int8", (eight_bits(small, embeddings=True), f"int8{whole}")
+
+
+def _not_made(policy: "PreTrainedModel") -> list[str]:
+    if quantisation.matrices(policy, embeddings=False):
+        return []
+    return ["int8 linear: the model has no linear layer that can be stored in eight bits, so this would be bfloat16."]
 
 
 def _by_magnitude(policy: "PreTrainedModel", sparsity: float) -> "PreTrainedModel":
@@ -259,6 +269,7 @@ def _report(
     on_test: dict[str, Measured],
     trial: Trial,
     student: _Student,
+    not_made: list[str],
 ) -> CompressionReport:
     row = next(row for row in rows if row.name == choice.name)
     return CompressionReport(
@@ -280,6 +291,7 @@ def _report(
         unfinished_share=scores.mean([float(not answer.finished) for answer in chosen.answers]),
         empty_share=scores.mean([float(not answer.text) for answer in chosen.answers]),
         answer_words=scores.mean([float(len(answer.text.split())) for answer in chosen.answers]),
+        not_made=not_made,
     )
 
 

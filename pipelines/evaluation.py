@@ -38,7 +38,7 @@ class EvaluationReport:
     sft_exact_match_low: float | None
     sft_exact_match_high: float | None
     sft_exact_match_story_removed: float | None
-    """The same questions without their context: what can be guessed without reading."""
+    """The questions that have a context, asked without it: what can be guessed without reading; None without any."""
     policy_exact_match: float | None
     policy_exact_match_low: float | None
     policy_exact_match_high: float | None

@@ -18,7 +18,7 @@ from pipelines.core.learning.preferences import FEWEST_PROMPTS, Ranking
 from pipelines.core.text.prompts import user_text
 from pipelines.core.world import annotators
 from pipelines.core.world.gold import gold_score
-from pipelines.errors import DataError
+from pipelines.errors import DataError, ParamsError
 from pipelines.params import Feedback, Params
 
 BATCH_SIZE = 128
@@ -61,6 +61,10 @@ class FeedbackReport:
     mean_gold: float | None
     num_quarantined: int
     num_lone_ratings: int
+    num_repeated: int
+    """Lines by people that say what an earlier one says, by another id; left out."""
+    num_too_long: int
+    """Prompts that leave no room for `feedback.max_new_tokens`; left out."""
     num_not_learnt_from: int
     """Rankings of prompts on the training side by held-out annotators."""
     constitution: ai_feedback.ConstitutionReport | None
@@ -81,19 +85,30 @@ def main(params: Params, tracker: Tracker) -> FeedbackReport:
     settings = params.feedback
     people = rankings.load(Artifact.FEEDBACK_BY_PEOPLE.path, max_bad_line_share=settings.max_bad_line_share)
     ready = {split: list(datasets.records(Artifact.VALIDATED.path, "preferences", split)) for split in datasets.SPLITS}
+    _require_known(settings, people.annotators)
     panel = _panel(params, tracker) if settings.constitution.share else None
     records = chosen_records(settings, params.seed)
     if not (records or people.rankings or any(ready.values())):
         raise DataError(_nothing_to_learn_from(settings))
     sampled = list(_sample(records, params, tracker)) if records else []
     ranked = list(simulated_rankings(sampled, settings, params.seed)) + people.rankings
-    given = _by_constitution(panel, sampled, people.rankings, settings, params.seed) if panel else None
-    everyone = ranked + given.rankings if given else ranked
-    pairs, left_out = split_pairs(everyone, ready, settings, params.seed)
-    _require_both_sides(pairs, sum(not preferences.pairs(ranking) for ranking in everyone))
-    _save(everyone, pairs, people, given)
+    given, taught = _by_constitution(panel, sampled, people.rankings, settings, params.seed) if panel else (None, [])
+    learnt = ranked + taught
+    pairs, left_out = split_pairs(learnt, ready, settings, params.seed)
+    _require_both_sides(pairs, sum(not preferences.pairs(ranking) for ranking in learnt))
+    _save(ranked + given.rankings if given else ranked, pairs, people, given)
     summary = ai_feedback.report(given, ranked, seed=params.seed) if given else None
-    return _report(ranked, pairs, left_out, sampled, people, summary)
+    too_long = len(records) - len(sampled)
+    return _report(ranked, pairs, left_out, sampled, too_long, people, summary)
+
+
+def _require_known(settings: Feedback, people: frozenset[str]) -> None:
+    known = sorted({*(f"simulated-{number + 1}" for number in range(settings.annotators)), *people})
+    if unknown := sorted(set(settings.held_out_annotators).difference(known)):
+        raise ParamsError(
+            f"feedback.held_out_annotators names {', '.join(unknown)}, but the annotators are {', '.join(known)}:"
+            " correct it in params.yaml"
+        )
 
 
 def chosen_records(settings: Feedback, seed: int) -> list[Record]:
@@ -115,12 +130,12 @@ def _sample(records: Sequence[Record], params: Params, tracker: Tracker) -> Iter
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
     texts = [user_text(record["context"], record["prompt"]) for record in records]
     ids = [decoding.chat_ids(tokenizer, [{"role": "user", "content": text}]) for text in texts]
-    room = model.config.max_position_embeddings - settings.max_new_tokens
+    room = decoding.longest(model) - settings.max_new_tokens
     fits = [row for row in range(len(records)) if len(ids[row]) <= room]
     if not fits:
         raise DataError(
             f"No prompt leaves room for feedback.max_new_tokens ({settings.max_new_tokens}) within the model's"
-            f" {model.config.max_position_embeddings} tokens: lower feedback.max_new_tokens in params.yaml."
+            f" {decoding.longest(model)} tokens: lower feedback.max_new_tokens in params.yaml."
         )
     every = [row for row in fits for _ in range(settings.responses_per_prompt)]
     with tracker.progress("responses", len(every), "responses") as bar:
@@ -186,13 +201,18 @@ def _panel(params: Params, tracker: Tracker) -> judges.Panel:
 
 def _by_constitution(
     panel: judges.Panel, sampled: Sequence[Sampled], people: Sequence[Ranking], settings: Feedback, seed: int
-) -> ai_feedback.Given:
-    """Have a share of the prompts ranked and revised, and of what people ranked ranked."""
+) -> tuple[ai_feedback.Given, list[Ranking]]:
+    """Have a share of the prompts ranked and revised, and of what people ranked ranked; what of it is learnt from.
+
+    What the judge says of responses that people ranked is for the agreement alone.
+    """
     shares = (settings.constitution.share, settings.overlap_share)
     cases = [case for item in sampled if len((case := _case(item)).responses) > 1]
     own = [case for case in cases if case.facts is None or constitution.drawn(case.id, *shares, seed)[0]]
     theirs = constitution.cases_of_people(people, besides=own, share=settings.overlap_share, seed=seed)
-    return panel.give(own + theirs, own)
+    given = panel.give(own + theirs, own)
+    ours = {(case.prompt, case.responses) for case in own}
+    return given, [ranking for ranking in given.rankings if (ranking.prompt, ranking.responses) in ours]
 
 
 def _case(item: Sampled) -> constitution.Case:
@@ -273,6 +293,7 @@ def _report(
     pairs: Pairs,
     left_out: int,
     sampled: Sequence[Sampled],
+    too_long: int,
     people: rankings.Feedback,
     summary: ai_feedback.ConstitutionReport | None,
 ) -> FeedbackReport:
@@ -303,6 +324,8 @@ def _report(
         mean_gold=fmean(golds) if golds else None,
         num_quarantined=len(people.rejects),
         num_lone_ratings=people.num_lone_ratings,
+        num_repeated=people.num_repeated,
+        num_too_long=too_long,
         num_not_learnt_from=left_out,
         constitution=summary,
     )

@@ -20,6 +20,7 @@ from pipelines.core.learning import compute, decoding, mixture
 from pipelines.core.learning.batches import Row
 from pipelines.core.learning.coverage import coverage
 from pipelines.core.text import chat
+from pipelines.core.text.prompts import single_turn
 from pipelines.errors import DataError, ParamsError
 from pipelines.params import Params
 
@@ -34,11 +35,13 @@ class FinetuningReport:
     exact_match: float | None
     """Over the records of all short-answer tasks, normalised as in core.judging.scores; None without such tasks."""
     exact_match_story_removed: float | None
-    """The same questions without their context: what can be guessed without reading."""
+    """The questions that have a context, asked without it: what can be guessed without reading; None without any."""
     exact_match_by_task: dict[str, float]
     rouge_l: float | None
     """Over the records of the other tasks; None without any."""
     rouge_l_by_task: dict[str, float]
+    num_questions_left_out: int
+    """Held-out records too long for the model, which are not asked."""
     forgetting: float
     """Relative change of bits per byte on held-out pretraining text: 0.05 is five per cent worse."""
     bits_per_byte_before: float
@@ -157,7 +160,7 @@ class _Watch:
 
 
 def _longest(settings: schema.Finetuning, model: "PreTrainedModel") -> int:
-    limit: int = model.config.max_position_embeddings
+    limit = decoding.longest(model)
     if settings.max_length > limit:
         raise ParamsError(
             f"finetuning.max_length is {settings.max_length} but the base model reads at most {limit} tokens:"
@@ -206,10 +209,12 @@ def _scores(
 ) -> dict[str, Any]:
     records = list(datasets.records(Artifact.VALIDATED.path, "instructions", "valid"))
     short = scores.short_answer_tasks(records)
-    drawn = scores.drawn(records, settings.evaluation_records)
+    room = decoding.longest(model) - settings.max_new_tokens
+    fit = [record for record in records if len(decoding.chat_ids(tokenizer, single_turn(record)[:1])) <= room]
+    drawn = scores.drawn(fit, settings.evaluation_records)
     asked = [record for record in drawn if record["task"] in short]
     told = [record for record in drawn if record["task"] not in short]
-    bare = [{**record, "context": ""} for record in asked]
+    bare = [{**record, "context": ""} for record in asked if record.get("context")]
     with tracker.progress("answering held-out instructions", len(drawn) + len(bare), "answers") as bar:
         answers = partial(
             decoding.answers, model, tokenizer, max_new_tokens=settings.max_new_tokens, advance=bar.advance
@@ -223,6 +228,7 @@ def _scores(
         "exact_match_by_task": scores.mean_by([record["task"] for record in asked], exact),
         "rouge_l": scores.mean(overlap) if overlap else None,
         "rouge_l_by_task": scores.mean_by([record["task"] for record in told], overlap),
+        "num_questions_left_out": len(records) - len(fit),
     }
 
 

@@ -26,6 +26,7 @@ class MethodReport:
     """Ends of the 95 % interval; questions about one story are drawn together."""
     exact_match_high: float | None
     exact_match_story_removed: float | None
+    """The questions that have a context, asked without it; None without any."""
     rouge_l: float | None
     """Over the records of the other tasks; None without any."""
     rouge_l_low: float | None
@@ -52,7 +53,8 @@ def main(params: Params, tracker: Tracker) -> MethodReport:
     asked = every.some(max(1, settings.evaluation_records // max(1, len({record["task"] for record in every.every}))))
     if not asked.every:
         raise DataError(f"{Artifact.VALIDATED} has no test instruction that fits: give ingestion.instructions.test.")
-    with tracker.progress("answering test instructions", len(asked.every) + len(asked.short), "answers") as bar:
+    count = len(asked.every) + len(asked.with_context)
+    with tracker.progress("answering test instructions", count, "answers") as bar:
         examiner = Examiner(
             tokenizer=tokenizer,
             score=metrics.score,

@@ -57,7 +57,8 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
     policy = models.load_causal(Artifact.SFT.path).to(target)
     room = {"context": decoding.longest(policy), "new_tokens": settings.max_new_tokens}
     train = prompts.load("train", tokenizer, tasks=params.feedback.tasks, **room)
-    valid = prompts.unseen(prompts.load("valid", tokenizer, tasks=params.feedback.tasks, **room), train)
+    fitting = prompts.load("valid", tokenizer, tasks=params.feedback.tasks, **room)
+    valid = prompts.unseen(fitting, train)
     reward_model, score = _scorer(Artifact.REWARD, target)
     _, held_out_score = _scorer(Artifact.HELD_OUT_REWARD, target)
     mixture = partial(RewardMixture, model_weight=settings.reward_model_weight, functions=functions)
@@ -111,7 +112,15 @@ def main(params: Params, tracker: Tracker) -> PpoReport:
         store.discard()
     stopped = learner.stopped
     return ppo_report.report(
-        axis, chosen, train, held_out.task, steps, stopped=stopped, new_head=cast.new_head, seed=params.seed
+        axis,
+        chosen,
+        train,
+        held_out.task,
+        steps,
+        stopped=stopped,
+        new_head=cast.new_head,
+        num_too_long=train.num_too_long + fitting.num_too_long,
+        seed=params.seed,
     )
 
 
@@ -189,10 +198,11 @@ def _learn(
                 raise Preempted(
                     f"Stopped by request after iteration {step.iteration}; the next run goes on from there."
                 )
-    tokens = sum(step.tokens for step in steps)
+    tokens, text_tokens = sum(step.tokens for step in steps), sum(step.text_tokens or 0 for step in steps)
+    parameters = learner.policy.num_parameters()
     tracker.effort(
-        flops=compute.ppo(settings.epochs).flops(learner.policy.num_parameters(), tokens),
-        tokens=tokens,
+        flops=compute.ppo(settings.epochs).flops(parameters, tokens) + compute.TRAINING.flops(parameters, text_tokens),
+        tokens=tokens + text_tokens,
         seconds=store.seconds_before,
         objective="reward less KL penalty (PPO)",
         customisation=f"{settings.method}, with a value model beside",

@@ -19,7 +19,7 @@ from pipelines.core.judging import budgets
 from pipelines.core.judging.likelihood import Likelihood, likelihood
 from pipelines.core.learning import attention, base_models, denoising, optimizers, pace, training
 from pipelines.core.learning.accumulation import InParts
-from pipelines.core.learning.batches import Packed
+from pipelines.core.learning.batches import Packed, rows_read
 from pipelines.core.learning.denoising import Corrupted, Filled
 from pipelines.core.learning.schedules import warmup_cosine
 from pipelines.errors import ArtifactError, DataError, Preempted
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-VALIDATION_BATCH_TOKENS = 16_384
 LEARNT = {
     "causal": "next-token cross-entropy",
     "masked": "masked-token cross-entropy",
@@ -287,7 +286,7 @@ class _Trainer:
 
     @property
     def _validation_batch(self) -> int:
-        return max(1, VALIDATION_BATCH_TOKENS // self.settings.context)
+        return rows_read(context=self.settings.context, entries=self.model.config.vocab_size)
 
     def _record(self, step: training.Step, measured: float | None) -> None:
         seen = step.step * self._step_tokens
@@ -410,15 +409,17 @@ def _model(
 ) -> "PreTrainedModel":
     settings = params.pretraining
     if settings.init is not None:
-        return models.load_initial(settings.init, tokenizer, settings.context).to(device)
-    model = base_models.build(
-        params.model,
-        settings.objective,
-        vocab_size=tokens.vocab_size,
-        extra_entries=denoising.extra_entries(settings.objective, settings.context),
-        eos=tokenizer.eos_token_id,
-        pad=tokenizer.pad_token_id,
-    ).to(device)
+        model = models.load_initial(settings.init, tokenizer, settings.context)
+    else:
+        model = base_models.build(
+            params.model,
+            settings.objective,
+            vocab_size=tokens.vocab_size,
+            extra_entries=denoising.extra_entries(settings.objective, settings.context),
+            eos=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
+        )
+    model = model.to(device)
     attention.use_fastest(model, device=device, context=settings.context)
     return model
 

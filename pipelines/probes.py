@@ -194,7 +194,7 @@ def answers(params: Params) -> Figures:
     settings = params.evaluation
     model, tokenizer = models.load_causal(Artifact.SFT.path), models.load_tokenizer(Artifact.SFT.path)
     records = list(datasets.records(Artifact.VALIDATED.path, "instructions", "test"))
-    room = model.config.max_position_embeddings - settings.max_new_tokens
+    room = decoding.longest(model) - settings.max_new_tokens
     asked = examination.questions(tokenizer, records, room).some(settings.examples_per_task).short
     said = decoding.answers(model, tokenizer, asked, max_new_tokens=settings.max_new_tokens)
     exact = scores.score_all(scores.exact_match, asked, said)

@@ -16,10 +16,10 @@ from pipelines.core.judging import reward_diagnostics as diagnostics
 from pipelines.core.judging.reward_diagnostics import Judged
 from pipelines.core.judging.reward_report import RewardModelingReport, reported
 from pipelines.core.judging.rules import rules_of_reward_model
-from pipelines.core.learning import compute, pooling, preferences, rewards
+from pipelines.core.learning import compute, decoding, pooling, preferences, rewards
 from pipelines.core.learning.preferences import FEWEST_PROMPTS
 from pipelines.core.learning.rewards import Comparison
-from pipelines.errors import DataError, GateError, TrainingError
+from pipelines.errors import DataError, GateError, ParamsError, TrainingError
 from pipelines.params import Params, RewardModeling, RewardVerdict
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
     """Train both models from the instruction model; measure them on pairs about prompts held out."""
     target = device.prepare(params.seed, params.threads)
     tokenizer = models.load_tokenizer(Artifact.SFT.path)
+    model, judge = (_untrained(params.reward_modeling).to(target) for _ in range(2))
     train = _load("train", tokenizer, params.reward_modeling)
     held_out = _load("valid", tokenizer, params.reward_modeling)
     first, second = _divided(train, params.reward_modeling.held_out_model_share, params.seed)
-    model, judge = (_untrained(params.reward_modeling).to(target) for _ in range(2))
     with _checkpoints(params, "") as store, _checkpoints(params, "held_out_model_") as judge_store:
         steps = _train(model, tokenizer, first.comparisons, params, tracker, store)
         judge_steps = _train(judge, tokenizer, second.comparisons, params, tracker, judge_store, "held_out_model_")
@@ -89,6 +89,12 @@ def main(params: Params, tracker: Tracker) -> RewardModelingReport:
 
 def _untrained(settings: RewardModeling) -> "PreTrainedModel":
     model = models.with_reward_head(Artifact.SFT.path)
+    if settings.max_length > (limit := decoding.longest(model)):
+        raise ParamsError(
+            f"reward_modeling.max_length is {settings.max_length} but the instruction model reads at most {limit}"
+            " tokens: lower reward_modeling.max_length, or raise model.context where pretraining.init is null, in"
+            " params.yaml"
+        )
     if settings.pooling_layer:
         pooling.add_pooling_layer(model)
     return model

@@ -77,8 +77,10 @@ def _model(params: Params, target: "torch.device") -> "PreTrainedModel":
     settings = params.pretraining
     if settings.init is not None:
         tokenizer = models.load_tokenizer(Artifact.TOKENIZER.path)
-        return models.load_initial(settings.init, tokenizer, settings.context).to(target).train()
-    model = llama(params.model, vocab_size=vocabulary.size(params), eos=0, pad=0).to(target)
+        model = models.load_initial(settings.init, tokenizer, settings.context)
+    else:
+        model = llama(params.model, vocab_size=vocabulary.size(params), eos=0, pad=0)
+    model = model.to(target)
     attention.use_fastest(model, device=target, context=settings.context)
     return model.train()
 

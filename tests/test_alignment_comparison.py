@@ -12,6 +12,7 @@ from pipelines.core.learning.compute import PASSES
 from pipelines.core.learning.preferences import for_held_out_model
 from pipelines.core.world.corpus import TalesSource, instruction_records
 from pipelines.errors import ParamsError
+from tests.core.learning.architectures import causal
 from tests.fixtures import tiny_model, tiny_tokenizer
 from tests.learning import params, reward_model, write_model, write_validated
 
@@ -87,6 +88,17 @@ def test_dpo_makes_the_chosen_responses_likelier_than_the_rejected_ones(workspac
         return likely[0] - likely[1]
 
     assert margin(policy) > margin(reference) + 1
+
+
+def test_dpo_reads_pairs_of_any_length_with_a_model_whose_positions_have_no_end(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    tokenizer = models.load_tokenizer(Path("models/sft"))
+    shape = {"vocab_size": len(tokenizer), "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    policy, reference = (causal("bloom", **shape) for _ in range(2))
+    pairs = [{"prompt": "Go on.", "chosen": "good " * 400, "rejected": "bad"}] * 8
+    settings = alignment_trainers.Run(learning_rate=1e-3, batch_size=8, seed=0, beta=0.1)
+    budget = alignment_trainers.dpo(policy, reference, tokenizer, pairs, settings, flops=1.0)
+    assert budget.tokens > 8 * 400
 
 
 def test_dpo_learns_from_none_of_the_pairs_of_the_reward_model_that_judges_it(workspace, monkeypatch):

@@ -81,6 +81,7 @@ def test_the_table_is_complete_and_the_chosen_model_is_what_was_measured(workspa
         "student int8",
     ]
     assert len(report.candidates) == params().compression.num_candidates
+    assert report.not_made == []
     chosen = row(report, report.chosen)
     assert report.rule_met
     assert chosen.breaks == []
@@ -136,6 +137,23 @@ def test_a_policy_of_one_layer_has_no_student(workspace):
     report = compression.main(params(), NullTracker())
     assert not [one.name for one in report.candidates if one.name.startswith("student")]
     assert report.student_tokens == 0
+
+
+def test_of_a_gpt2_no_layer_is_said_to_be_in_eight_bits(workspace):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = models.load_tokenizer(Artifact.POLICY.path)
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=1, n_head=2, **ends)
+    models.save(GPT2LMHeadModel(config), tokenizer, Artifact.POLICY.path)
+    report = compression.main(params(), NullTracker())
+    assert [one.name for one in report.candidates] == ["float32", "bfloat16", "int8", "magnitude 0.5", "wanda 0.5"]
+    assert report.not_made == [
+        "int8 linear: the model has no linear layer that can be stored in eight bits, so this would be bfloat16."
+    ]
+    assert row(report, "int8").format == "int8, Conv1D bfloat16"
+    assert row(report, "int8").bits_per_byte == pytest.approx(row(report, "float32").bits_per_byte, rel=0.02)
+    assert row(report, "wanda 0.5").nonzero_share < 0.85
 
 
 def test_a_policy_with_broken_weights_is_refused_at_once(workspace):

@@ -13,7 +13,8 @@ from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import decoding
 from pipelines.core.text import records
 from pipelines.core.world.corpus import TalesSource, instruction_records
-from pipelines.errors import DataError
+from pipelines.errors import DataError, ParamsError
+from tests.core.learning import architectures
 from tests.fixtures import tiny_model, tiny_tokenizer
 from tests.learning import ROOT, params, write_model, write_validated
 
@@ -133,6 +134,33 @@ class TestSampled:
         assert "ann" not in {row["annotator"] for row in rows("preferences.train.jsonl")}
         assert "ann" in {row["annotator"] for row in rows("preferences.valid.jsonl")}
 
+    def test_a_held_out_annotator_whom_nobody_knows_is_refused_with_those_there_are(self):
+        write_people(PERSON | {"id": "r1"})
+        with pytest.raises(ParamsError, match=r"names bne, but the annotators are ann, simulated-1, .*simulated-5:"):
+            run(held_out_annotators=["ann", "bne"])
+
+    def test_what_a_person_says_twice_counts_once(self):
+        turned = {"responses": PERSON["responses"][::-1], "ranks": PERSON["ranks"][::-1]}
+        write_people(PERSON | {"id": "r1"}, PERSON | {"id": "r2"}, PERSON | {"id": "r3"} | turned)
+        report = run()
+        assert report.pairs_by_source["human"] == 2
+        assert (report.num_repeated, report.num_quarantined) == (2, 0)
+
+    def test_prompts_that_leave_no_room_for_a_response_are_left_out_and_counted(self, tales):
+        long = [{**record, "id": f"long-{record['id']}", "prompt": "so " * 600} for record in tales[:1]]
+        write_validated(Path("data/validated"), instructions={"train": [*tales, *long]})
+        assert run(num_prompts=1000, tasks=[tales[0]["task"]]).num_too_long == 1
+        write_validated(Path("data/validated"), instructions={"train": tales})
+        assert run(num_prompts=1000, tasks=[tales[0]["task"]]).num_too_long == 0
+
+    def test_a_model_whose_positions_have_no_end_answers_prompts_of_any_length(self, tales):
+        tokenizer = models.load_tokenizer(Path("models/sft"))
+        bloom = architectures.causal(
+            "bloom", vocab_size=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id
+        )
+        write_model(Path("models/sft"), bloom, tokenizer)
+        assert run().num_too_long == 0
+
     def test_people_are_heard_beside_simulated_annotators(self):
         write_people(PERSON | {"id": "r1"})
         report = run()
@@ -222,6 +250,17 @@ class TestConstitution:
         report = run(**self.switched_on(), overlap_share=1.0)
         assert report.constitution.agreement["human"].num_prompts == 30
         assert not {row["prompt"] for row in rows("critiques.jsonl")} & {f"Sing {number}." for number in range(30)}
+
+    def test_what_it_says_of_responses_that_people_ranked_serves_the_agreement_and_teaches_nobody(self):
+        write_people(*[PERSON | {"id": f"r{number}", "prompt": f"Sing {number}."} for number in range(30)])
+        run(**self.switched_on(), overlap_share=1.0)
+        of_people = {f"Sing {number}." for number in range(30)}
+        said = [row for row in rows("rankings.jsonl") if row["kind"] == "constitution"]
+        learnt = [*rows("preferences.train.jsonl"), *rows("preferences.valid.jsonl")]
+        taught = {row["prompt"] for row in learnt if row["source"] == "constitution"}
+        assert of_people < {row["prompt"] for row in said}
+        assert taught
+        assert not of_people & taught
 
     def test_a_revision_of_an_earlier_run_does_not_hide_the_gold_facts_of_its_prompt(self, tales):
         again = [{**record, "id": f"{record['id']}-revision", "gold": None} for record in tales]

@@ -116,6 +116,27 @@ def test_lora_trains_adapters_and_embeddings_and_saves_merged_weights(tmp_path, 
     assert "model.norm.weight" not in changed
 
 
+def test_questions_that_leave_no_room_for_an_answer_are_not_asked_and_counted(trained, monkeypatch):
+    root, _ = trained
+    monkeypatch.chdir(root)
+    tokenizer, model = models.load_tokenizer(Artifact.SFT.path), models.load_causal(Artifact.SFT.path)
+    few = [*fixtures.instruction_records(2), *fixtures.instruction_records(1)]
+    long = {**few[0], "id": "long", "context": "ball " * 400}
+    bare = {**few[0], "id": "bare", "context": ""}
+    settings = stage.load_params().finetuning
+
+    def scored(*records):
+        monkeypatch.setattr(finetuning.datasets, "records", lambda *_args: iter(records))
+        return finetuning._scores(model, tokenizer, settings, NullTracker())
+
+    without = scored(*few)
+    assert without["num_questions_left_out"] == 0
+    assert scored(*few, long) == {**without, "num_questions_left_out": 1}
+    assert scored(bare)["exact_match_story_removed"] is None
+    mixed = scored(*few, bare)
+    assert mixed["exact_match_story_removed"] == without["exact_match_story_removed"] is not None
+
+
 def test_a_length_beyond_the_model_names_both_keys(tmp_path, monkeypatch):
     params = workspace(tmp_path, monkeypatch, max_length=512)
     with pytest.raises(ParamsError, match=r"finetuning\.max_length is 512 but the base model reads at most 256"):

@@ -150,6 +150,17 @@ def test_a_bad_line_is_quarantined_with_file_line_and_reason(reason: str) -> Non
     assert sum(report.num_records.values()) == 201
 
 
+def test_gold_facts_that_our_scorer_does_not_know_are_set_aside_unless_the_source_names_another_column() -> None:
+    rows = [{"task": "t", "prompt": f"{number}?", "completion": "c"} for number in range(40)]
+    put("a.jsonl", "".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "gold": {"label": 3}}]).encode())
+    source = {"uri": "a.jsonl"}
+    report = run(instructions={"train": [source]}, held_out_share=0.1, max_bad_line_share=0.1)
+    assert report.quarantined_by_reason == {"unknown gold facts": 1}
+    assert "`columns: {gold: none}`" in quarantine()[0]["detail"]
+    report = run(instructions={"train": [source | {"columns": {"gold": "none"}}]}, held_out_share=0.1)
+    assert (report.num_quarantined, sum(report.num_records.values())) == (0, 41)
+
+
 @pytest.mark.parametrize("data", BAD_LINES.values(), ids=BAD_LINES)
 def test_a_text_file_survives_the_same_bytes(data: bytes) -> None:
     put("a.txt", b"".join(b"Text %d.\n\n" % number for number in range(200)) + data + b"\n\nlast")

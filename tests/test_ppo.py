@@ -295,6 +295,16 @@ def test_no_prompt_that_leaves_room_is_an_error_with_the_key(workspace):
         run(max_new_tokens=512)
 
 
+def test_prompts_that_leave_no_room_are_left_out_of_both_sides_and_counted(workspace, tales):
+    with_long = {
+        split: [*tales[split], {**tales[split][0], "id": f"long-{split}", "prompt": "so " * 600}]
+        for split in ("train", "valid")
+    }
+    assert run(iterations=1).num_too_long == 0
+    write_validated(Path("data/validated"), instructions=with_long)
+    assert run(iterations=1, tasks=[tales["train"][0]["task"], tales["valid"][0]["task"]]).num_too_long == 2
+
+
 def test_an_evaluation_prompt_is_never_one_that_was_trained_on(workspace, tales):
     twice = {"train": tales["train"], "valid": tales["valid"] + tales["train"]}
     write_validated(Path("data/validated"), instructions=twice)

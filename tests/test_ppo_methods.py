@@ -85,6 +85,26 @@ def test_pretraining_text_keeps_the_policy_from_forgetting_it(workspace):
     assert bits[1] < 0.8 * bits[0]
 
 
+def test_what_is_read_of_pretraining_text_is_in_the_ledger_of_effort(workspace):
+    with_text(400)
+    efforts = []
+
+    class Ledger(NullTracker):
+        def effort(self, **figures):
+            efforts.append(figures)
+
+    changes = {"iterations": 1, "epochs": 2, "learning_rate": 1e-12}
+    for coefficient in (0.0, 0.5):
+        run(Ledger(), ptx_coefficient=coefficient, **changes)
+    without, beside = efforts
+    text = beside["tokens"] - without["tokens"]
+    updates, rows = 2 * 16 // 8, 8
+    assert text > 0
+    assert text % (updates * rows) == 0
+    parameters = models.load_causal(Artifact.SFT.path).num_parameters()
+    assert beside["flops"] - without["flops"] == 6 * parameters * text
+
+
 def test_too_little_text_is_an_error_with_the_key(workspace):
     with_text(2)
     with pytest.raises(DataError, match=r"ppo\.ptx_coefficient .* lower ppo\.minibatch_size"):

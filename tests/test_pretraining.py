@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
-from pipelines import pretraining, stage, tokenization
+from pipelines import pretraining, speed, stage, tokenization
 from pipelines.adapters import models
 from pipelines.adapters.checkpoints import Checkpoints
 from pipelines.adapters.tokens import TokenStore
 from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.judging.likelihood import likelihood
-from pipelines.core.learning import pace
+from pipelines.core.learning import attention, pace
 from pipelines.core.text import chat
 from pipelines.errors import ArtifactError, DataError, ParamsError, Preempted, ResourceError
 from tests import fixtures, workspaces
@@ -269,6 +269,17 @@ def test_training_goes_on_from_a_given_model(workspace):
     report = run(init="given")
     assert float(curve()[0]["loss"]) < 0.5 * float(before[0]["loss"])
     assert report.num_steps == 40
+
+
+def test_a_given_llama_is_trained_with_the_fastest_attention_as_one_from_scratch_is(workspace):
+    run()
+    Artifact.BASE.path.rename("given")
+    tokens, cpu = TokenStore.open(Artifact.TOKENS.path), torch.device("cpu")
+    for init in (None, "given"):
+        asked = params(model=MODEL, pretraining={**SETTINGS, "init": init})
+        model = pretraining._model(asked, models.load_tokenizer(Artifact.TOKENIZER.path), tokens, cpu)
+        assert attention.is_fastest(model)
+        assert attention.is_fastest(speed._model(asked, cpu))
 
 
 def test_a_given_model_with_another_tokenizer_is_refused(workspace):

@@ -10,6 +10,7 @@ from pipelines import probes
 from pipelines.adapters import files, models
 from pipelines.artifacts import Artifact
 from tests import fixtures, learning
+from tests.core.learning.architectures import causal
 
 
 def pair(chosen: str, rejected: str, annotator: str = "ann", **more: Any) -> dict[str, Any]:
@@ -75,6 +76,13 @@ def test_a_folder_that_is_no_reward_model_for_another_reason_is_not_blamed_for_i
     (Artifact.REWARD.path / "code.py").write_text("", encoding="utf-8")
     found = probes.main(learning.params(evaluation={"max_new_tokens": 4}))
     assert "can run code" in found["reward"]["error"]
+
+
+def test_an_instruction_model_whose_positions_have_no_end_answers(workspace: Path) -> None:
+    tokenizer = models.load_tokenizer(Artifact.SFT.path)
+    shape = {"vocab_size": len(tokenizer), "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    learning.write_model(Artifact.SFT.path, causal("bloom", **shape), tokenizer)
+    assert probes.answers(learning.params(evaluation={"max_new_tokens": 4}))["num_records"] > 0
 
 
 def test_prompts_that_the_base_model_has_no_rows_for_are_not_put_to_it(workspace: Path) -> None:

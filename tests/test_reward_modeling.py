@@ -13,7 +13,7 @@ from pipelines.adapters.tracking import NullTracker
 from pipelines.artifacts import Artifact, State
 from pipelines.core.learning import rewards
 from pipelines.core.learning.preferences import for_held_out_model
-from pipelines.errors import DataError, GateError, Preempted, TrainingError
+from pipelines.errors import DataError, GateError, ParamsError, Preempted, TrainingError
 from tests.fixtures import tiny_model, tiny_tokenizer
 from tests.learning import Stops, params, write_model
 
@@ -205,6 +205,13 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(workspace):
 def test_when_all_pairs_are_too_long_the_key_is_named(workspace):
     with pytest.raises(DataError, match=r"240 pairs exceed reward_modeling\.max_length,? 3 tokens"):
         run(max_length=3)
+
+
+def test_a_longest_pair_beyond_what_the_model_reads_is_refused_with_both_numbers(workspace):
+    longest = models.load_causal(Path("models/sft")).config.max_position_embeddings
+    said = f"reward_modeling.max_length is {longest + 1} but the instruction model reads at most {longest} tokens"
+    with pytest.raises(ParamsError, match=said):
+        run(max_length=longest + 1)
 
 
 def test_held_out_pairs_about_a_single_prompt_are_refused(workspace):

@@ -119,9 +119,9 @@ def drawn(rows: Sequence[Row], *, quick: bool) -> Page:
         notes=[
             (
                 "Operations: 2 N for each token in a forward pass and 4 N in a backward pass of a model of N weights,"
-                " sampling included, padding not. The budget is what PPO spent; the others stop at the first step that"
-                " reaches it. The reward model was trained before, at the same cost to all but DPO, which has no need"
-                " of it."
+                " sampling and pretraining text included, padding not. The budget is what PPO spent; the others stop at"
+                " the first step that reaches it. The reward model was trained before, at the same cost to all but DPO,"
+                " which has no need of it."
             ),
             (
                 "Best-of-n trains nothing: it spends its operations on each answer for ever. Here it is given the whole"

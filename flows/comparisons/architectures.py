@@ -11,14 +11,18 @@ from flows.reporting import charts
 from flows.reporting.charts import Series
 from flows.reporting.page import read_curve
 from flows.stages import figures
+from pipelines import stage
+from pipelines.adapters import vocabulary
 from pipelines.artifacts import Artifact, State
+from pipelines.core.judging import budgets, sizes
+from pipelines.params import Params
 
 Say = Callable[[str], None]
 NAME = "architectures"
-QUICK = {"max_tokens": 500_000, "evaluate_every": 40}
+QUICK: Mapping[str, Any] = {"max_tokens": 500_000, "evaluate_every": 40}
 """Fewer would mislead: attention is behind until it has learnt to copy, after some 400,000 (docs/decisions/0005)."""
-SCRATCH: Mapping[str, Any] = {"init": None}
-"""Of section pretraining: all begin with random weights."""
+SCRATCH: Mapping[str, Any] = {"init": None, "budget": None}
+"""Of section pretraining: all begin with random weights, and see the tokens that the budget pays for of the Llama."""
 LEARNT = {"causal": "the next token", "masked": "masked tokens", "span_corruption": "corrupted spans"}
 
 
@@ -75,7 +79,7 @@ class Row:
 
 def run(root: Path, say: Say, *, quick: bool) -> Path:
     """Run what has not run yet; write the page, show the table; return the page."""
-    small: Mapping[str, Any] = QUICK if quick else {}
+    small = QUICK if quick else {"max_tokens": _tokens(stage.load_params(root / "params.yaml"), root)}
     inputs, folder = methods.reads(root, "pretraining"), methods.folder(NAME, quick=quick)
 
     def workspace(candidate: Candidate) -> methods.Scratch:
@@ -91,6 +95,16 @@ def run(root: Path, say: Say, *, quick: bool) -> Path:
     for sentence in page.summary:
         say(sentence)
     return path
+
+
+def _tokens(params: Params, root: Path) -> int:
+    settings = params.pretraining
+    return budgets.pretraining_tokens(
+        settings.budget,
+        max_tokens=settings.max_tokens,
+        parameters=sizes.parameters(params.model, vocabulary.size(params, root)),
+        step_tokens=settings.batch_size * settings.context,
+    )
 
 
 def _row(

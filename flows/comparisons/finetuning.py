@@ -290,13 +290,13 @@ def _cells(row: Row) -> list[str]:
     said = row.measured.report
     tried = row.candidate
     rate = f"{tried.optimizer} {tried.learning_rate:g}" if tried and tried.learning_rate else "as in params.yaml"
-    exact = said["exact_match"]
+    exact, guessed = said["exact_match"], said["exact_match_story_removed"]
     return [
         row.name,
         rate if tried else "-",
         figures.count(row.trained.report["trainable_parameters"]) if row.trained else "0",
         "-" if exact is None else f"{exact:.3f} ({said['exact_match_low']:.3f} to {said['exact_match_high']:.3f})",
-        "-" if exact is None else figures.three(said["exact_match_story_removed"]),
+        "-" if guessed is None else figures.three(guessed),
         "-" if said["rouge_l"] is None else figures.three(said["rouge_l"]),
         f"{100 * said['forgetting']:+.1f} %",
         f"{row.trained.peak_memory_mib:.0f} MiB" if row.trained else "-",

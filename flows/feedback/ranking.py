@@ -170,7 +170,7 @@ def show(checkout: Path, *, annotator: str | None, num: int | None) -> None:
     Raises:
         DataError: nothing was sampled, or the same annotator ranks in another terminal.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)

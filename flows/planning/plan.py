@@ -16,6 +16,7 @@ from flows.stages import figures, graph, ledger
 from pipelines import stage as frame
 from pipelines.adapters import tokens as shards
 from pipelines.adapters import vocabulary
+from pipelines.adapters.checkpoints import KEPT
 from pipelines.artifacts import Artifact
 from pipelines.core.judging import budgets, sizes
 from pipelines.core.learning import pace
@@ -270,18 +271,40 @@ def _used_table(rows: Iterable[Used]) -> Table:
 
 def disk_lines(params: Params, root: Path) -> list[str]:
     """What the run puts on the disk beside what is free; a warning when it does not fit."""
-    if not (known := _planned(params)):
+    if params.pretraining.init is not None:
         return []
     need = budgets.disk(
         parameters=parameters(params),
-        tokens=int(known["pretraining"][0]),
+        tokens=_corpus_tokens(params, root),
         token_bytes=np.dtype(shards.dtype_for(vocabulary.size(params))).itemsize,
         models=len(MODELS),
         candidates=params.compression.num_candidates,
+        checkpoints=KEPT + 1,
+        pinned=None if params.ends_with_base else 1 + (params.ppo.iterations - 1) // params.ppo.measure_every,
     )
     free = shutil.disk_usage(root).free
+    data = "; the data are not counted, as their size is not known before tokenization has run"
+    if need.data is not None:
+        data = f", data {figures.size(need.data)}"
     line = (
         f"Disk: about {figures.size(need.total)} (models {figures.size(need.weights)}, checkpoints"
-        f" {figures.size(need.checkpoints)}, data {figures.size(need.data)}); {figures.size(free)} are free."
+        f" {figures.size(need.checkpoints)}{data}); {figures.size(free)} are free."
     )
     return [line] if need.total < free else [line, "This does not fit: free some space, or give --workspace DIR."]
+
+
+def _corpus_tokens(params: Params, root: Path) -> int | None:
+    """Tokens of the corpus as it was last written, or about those of the local files it is made from; None: not known.
+
+    Every file below `ingestion.root` counts, those of instructions too. What is made up or fetched has no known size.
+    """
+    if (found := shards.count(root / Artifact.TOKENS)) is not None:
+        return found
+    settings = params.ingestion
+    sources = [
+        source for split in (settings.corpus.train, settings.corpus.valid, settings.corpus.test) for source in split
+    ]
+    if any("://" in source.uri for source in sources):
+        return None
+    written = sum(path.stat().st_size for path in (root / settings.root).rglob("*") if path.is_file())
+    return written // budgets.TOKEN_TEXT_BYTES

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.adapters import planned_training
+from pipelines.core.learning import decoding
 from pipelines.core.learning.compute import PASSES, Passes
 from pipelines.errors import Preempted, TrainingError
 
@@ -93,7 +94,7 @@ def dpo(
         trainer = Counting(
             model=model,
             ref_model=reference,
-            args=DPOConfig(**arguments, beta=run.beta, max_length=model.config.max_position_embeddings),
+            args=DPOConfig(**arguments, beta=run.beta, max_length=decoding.longest(model)),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             callbacks=[_watch(budget, run)],

@@ -2,11 +2,14 @@
 
 import csv
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +17,25 @@ from typing import Any
 
 from pipelines.errors import ArtifactError, ResourceError
 
+STALE_SECONDS = 3600
+"""A temporary holder of this age is what a killed process left: only stages write for longer, and of a stage there is
+one at a time. A younger one may be that of another process that replaces the same file just now."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it takes the place of `path`, fsynced.
 
-    Works for files and folders. When the block fails nothing is left and `path` is what it was.
+    Works for files and folders. When the block fails nothing is left and `path` is what it was. What a killed process
+    left half-written is removed by the first that replaces the same path an hour later.
 
     Raises:
         ResourceError: when the disk is full, or that of temporary files which the block wrote.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in holders(path):
+        if _age(left) > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     fresh = holder / path.name
     try:
@@ -47,6 +58,20 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def holders(path: Path) -> list[Path]:
+    """The temporary holders of what is to replace `path`: of writes that go on, and of those that were killed."""
+    shape = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    return sorted(each for each in path.parent.glob(f".{glob.escape(path.name)}.*") if shape.fullmatch(each.name))
+
+
+def _age(path: Path) -> float:
+    """Seconds since something was put into a folder; 0 when it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def disk_is_full(error: Exception) -> bool:

@@ -16,6 +16,7 @@ from pipelines.adapters.sources import Input
 from pipelines.artifacts import State
 from pipelines.core.text.lines import Bad, Good, excerpt
 from pipelines.core.text.records import CONTRACTS, Record, UnfitError, conform, drawn_split, grouping_key
+from pipelines.core.world import gold
 from pipelines.errors import DataError
 from pipelines.params import Ingestion, Source
 
@@ -102,6 +103,7 @@ class Intake:
             record = conform(
                 task.kind, row.values, columns=task.source.columns, constants=task.source.constants, source=name
             )
+            _check_gold(record)
             self._check_id(task.kind, record)
         except UnfitError as error:
             return Bad(row.line, error.reason, error.detail, _excerpt(row.values))
@@ -155,6 +157,19 @@ class Intake:
                         f" {self.num_records[f'{kind}.train']:,} records of {kind}.train fell to {split}: raise it, or"
                         f" give ingestion.{kind}.{split} sources of its own in params.yaml"
                     )
+
+
+def _check_gold(record: Record) -> None:
+    """Gold facts are what our scorer judges by; those of somebody else would end the stages that do."""
+    try:
+        if "gold" in record:
+            gold.check(record["gold"])
+    except ValueError as error:
+        raise UnfitError(
+            "unknown gold facts",
+            f"{error}; where the field means something else in a source, name another column there,"
+            " `columns: {gold: none}` in params.yaml",
+        ) from None
 
 
 class Ids:

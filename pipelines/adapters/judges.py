@@ -188,7 +188,7 @@ class Panel:
         model = models.load_reward(folder).to(self._device)
         texts = list(dict.fromkeys((one.prompt, text) for one in questions for text in (one.first, one.second)))
         ids = rewards.conversation_ids(tokenizer, [prompt for prompt, _ in texts], [text for _, text in texts])
-        fits = [row for row, sequence in enumerate(ids) if len(sequence) <= model.config.max_position_embeddings]
+        fits = [row for row, sequence in enumerate(ids) if len(sequence) <= decoding.longest(model)]
         scores = rewards.score_ids(model, [ids[row] for row in fits], batch_size=BATCH_SIZE)
         if not all(map(math.isfinite, scores)):
             raise DataError(
@@ -209,7 +209,7 @@ class Panel:
     def _write(self, conversations: Sequence[list[Message]]) -> list[str | None]:
         model, tokenizer = self._model()
         asked = [decoding.chat_ids(tokenizer, conversation) for conversation in conversations]
-        room = model.config.max_position_embeddings - self._max_new_tokens
+        room = decoding.longest(model) - self._max_new_tokens
         fits = [row for row, ids in enumerate(asked) if len(ids) <= room]
         said = decoding.respond(
             model,

@@ -125,10 +125,10 @@ def load_initial(name: str, tokenizer: "PreTrainedTokenizerBase", context: int) 
             f" tokenizer: set tokenization.init to {name!r} too in params.yaml."
         )
     model = load_causal(initial(name, "pretraining.init"))
-    longest = model.config.max_position_embeddings
-    if context > longest:
+    limit: int | None = getattr(model.config, "max_position_embeddings", None)  # None: its positions have no end
+    if limit is not None and context > limit:
         raise ParamsError(
-            f"pretraining.context is {context} but {name} reads at most {longest} tokens: lower pretraining.context in"
+            f"pretraining.context is {context} but {name} reads at most {limit} tokens: lower pretraining.context in"
             " params.yaml."
         )
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:

@@ -46,7 +46,9 @@ def load(
             f" ({new_tokens}); {len(prompts) - len(fitting)} are too long. Add instructions for one of"
             f" feedback.tasks ({', '.join(tasks)}), or lower ppo.max_new_tokens in params.yaml."
         )
-    return Task(prompts=fitting, gold=[gold[prompt.text] for prompt in fitting])
+    return Task(
+        prompts=fitting, gold=[gold[prompt.text] for prompt in fitting], num_too_long=len(prompts) - len(fitting)
+    )
 
 
 def unseen(task: Task, train: Task) -> Task:

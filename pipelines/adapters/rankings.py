@@ -35,6 +35,8 @@ class Line:
     line: int
     id: str
     record: Ranking | Rating
+    repeated: bool
+    """Whether an earlier line says the same, by another id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,10 @@ class Feedback:
     num_lines: int
     num_lone_ratings: int
     """Ratings of the only response that their annotator rated for the prompt: nothing to compare with."""
+    num_repeated: int
+    """Lines that say what an earlier one says, by another id; left out."""
+    annotators: frozenset[str]
+    """Who wrote the lines that can be used."""
 
 
 def load(folder: Path, *, max_bad_line_share: float) -> Feedback:
@@ -58,18 +64,30 @@ def load(folder: Path, *, max_bad_line_share: float) -> Feedback:
     rankings: list[Ranking] = []
     ratings: list[Rating] = []
     rejects: list[Reject] = []
-    count = 0
+    names: set[str] = set()
+    count = repeated = 0
     for line in read(folder):
         count += 1
         if isinstance(line, Reject):
             rejects.append(line)
+            continue
+        names.add(line.record.annotator)
+        if line.repeated:
+            repeated += 1
         elif isinstance(line.record, Ranking):
             rankings.append(line.record)
         else:
             ratings.append(line.record)
     limit(rejects, count, max_bad_line_share)
     from_rated, alone = from_ratings(ratings, kind="human")
-    return Feedback(rankings=rankings + from_rated, rejects=rejects, num_lines=count, num_lone_ratings=alone)
+    return Feedback(
+        rankings=rankings + from_rated,
+        rejects=rejects,
+        num_lines=count,
+        num_lone_ratings=alone,
+        num_repeated=repeated,
+        annotators=frozenset(names),
+    )
 
 
 def read(folder: Path) -> Iterator[Line | Reject]:
@@ -83,14 +101,16 @@ def read(folder: Path) -> Iterator[Line | Reject]:
                 record = conform(value)
                 if value["id"] in seen:
                     raise ValueError(f"id {value['id']!r} occurred before: give each line an id of its own")
-                before, where = said.setdefault(labels.subject(record), (labels.content(record), f"{path}:{number}"))
-                if before != labels.content(record):
+                here = (labels.content(record), f"{path}:{number}")
+                before, where = said.setdefault(labels.subject(record), here)
+                if before != here[0]:
                     raise ValueError(contradiction(record, where))
             except ValueError as error:
                 yield Reject(file=path.as_posix(), line=number, reason=str(error))
                 continue
             seen.add(value["id"])
-            yield Line(file=path.as_posix(), line=number, id=value["id"], record=record)
+            repeated = where != here[1]
+            yield Line(file=path.as_posix(), line=number, id=value["id"], record=record, repeated=repeated)
 
 
 def contradiction(record: Ranking | Rating, where: str) -> str:

@@ -45,6 +45,15 @@ def write_split(folder: Path, split: str, runs: Iterable[Encoded], *, dtype: str
     return entry
 
 
+def count(folder: Path) -> int | None:
+    """Tokens of all splits, by the index alone; None where there is none that can be read."""
+    try:
+        splits = files.read_json(folder / INDEX)["splits"]
+        return sum(int(split["tokens"]) for split in splits.values())
+    except (ArtifactError, OSError, LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
 def dtype_for(vocab_size: int) -> str:
     """The smallest unsigned type that holds every id."""
     return "uint16" if vocab_size <= 2**16 else "uint32"

@@ -127,6 +127,12 @@ class Feedback(Section):
                 f"feedback.held_out_annotators names all {self.annotators} simulated annotators, so that nobody is left"
                 " to learn from: take one out, or raise feedback.annotators"
             )
+        numbers = (re.fullmatch(r"simulated-(\d+)", name) for name in self.held_out_annotators)
+        if beyond := [match[0] for match in numbers if match and not 1 <= int(match[1]) <= self.annotators]:
+            raise ValueError(
+                f"feedback.held_out_annotators names {', '.join(beyond)}, but feedback.annotators is {self.annotators}:"
+                " name others, or nobody: []"
+            )
         return self
 
 

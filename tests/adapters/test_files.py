@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, kind: str) -> None:
         half_written(path, folder=kind == "folder")
     assert (path / "old.txt" if kind == "folder" else path).read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_another_writes_just_now_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "reward"
+    stale, others = tmp_path / ".reward.0a_b1c2d", tmp_path / ".reward.json.0a_b1c2d"
+    for left in (stale, others):
+        left.mkdir()
+        os.utime(left, (0, 0))
+    with files.replacing(path) as one, files.replacing(path) as other:
+        assert files.holders(path) == sorted([one.parent, other.parent])
+        for fresh in (one, other):
+            fresh.write_text("new")
+    assert sorted(tmp_path.iterdir()) == [others, path]
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import torch
 import yaml
 
 from pipelines import params as schema
-from pipelines.adapters import judges
+from pipelines.adapters import judges, models
 from pipelines.adapters.judges import Panel
 from pipelines.adapters.tracking import NullTracker
 from pipelines.core.learning import rewards
 from pipelines.core.learning.constitution import Case, Question
 from pipelines.errors import ArtifactError, DataError, ParamsError
+from tests.core.learning.architectures import causal
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
 from tests.learning import ROOT, reward_model, write_model
 
@@ -112,10 +113,38 @@ class TestSelf:
         assert (len(given.cases), given.tally.num_unusable, given.revisions) == (len(CASES) + 1, 2, [])
 
 
-class TestRewardModel:
-    def test_ranks_as_the_rewards_do(self, panel, folders):
-        from pipelines.adapters import models
+def test_a_judge_and_writer_whose_positions_have_no_end_reads_all_that_it_is_given(
+    panel, folders, tmp_path, monkeypatch
+):
+    tokenizer = models.load_tokenizer(folders / "sft")
+    bloom = causal("bloom", vocab_size=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
+    write_model(tmp_path / "bloom", bloom, tokenizer)
+    judge = panel()
+    monkeypatch.setattr(judge, "_folder", tmp_path / "bloom")
+    long = Case(id="long", prompt="Go on. " * 400, responses=("la", "no"))
+    given = judge.give([long], [long])
+    assert (len(given.rankings), given.tally.num_unusable) == (1, 0)
 
+
+class TestRewardModel:
+    def test_whose_positions_have_no_end_reads_all_that_it_is_given(self, panel, folders, tmp_path):
+        from transformers import BloomConfig, BloomForSequenceClassification
+
+        tokenizer = models.load_tokenizer(folders / "sft")
+        config = BloomConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            n_layer=2,
+            n_head=4,
+            num_labels=1,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        write_model(tmp_path / "bloom", BloomForSequenceClassification(config).eval(), tokenizer)
+        long = Case(id="long", prompt="Go on. " * 400, responses=("la", "no"))
+        given = panel(judge="reward_model", reward_model=str(tmp_path / "bloom")).give([long], [])
+        assert given.tally.num_unusable == 0
+
+    def test_ranks_as_the_rewards_do(self, panel, folders):
         given = panel(judge="reward_model", reward_model=str(folders / "reward")).give(CASES, [])
         model, tokenizer = models.load_reward(folders / "reward"), models.load_tokenizer(folders / "reward")
         for case, ranking in zip(CASES, given.rankings, strict=True):
@@ -124,8 +153,6 @@ class TestRewardModel:
         assert all(given.tally.consistent)
 
     def test_chances_are_those_of_bradley_and_terry(self, panel, folders):
-        from pipelines.adapters import models
-
         principle = judges.load(ROOT / "constitution.yaml").principles[0]
         judge = panel(judge="reward_model", reward_model=str(folders / "reward")).judge
         (chance,) = judge([Question(prompt="Go on.", first=TEXTS[0], second=TEXTS[1], principle=principle)])

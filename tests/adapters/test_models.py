@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from pipelines.adapters import models
 from pipelines.errors import ArtifactError, DataError, ParamsError
 from tests import fixtures
-from tests.core.learning.architectures import classifier
+from tests.core.learning.architectures import causal, classifier
 
 TEXTS = [record["text"] for record in fixtures.corpus_records(20)]
 
@@ -139,6 +139,13 @@ def test_an_initial_model_with_another_tokenizer_is_refused_with_the_remedy(made
 def test_an_initial_model_that_reads_less_than_the_context_is_refused(made):
     with pytest.raises(ParamsError, match=r"pretraining\.context is 999 but .* reads at most 256 tokens"):
         models.load_initial(str(made[0]), models.load_tokenizer(made[0]), 999)
+
+
+def test_an_initial_model_whose_positions_have_no_end_reads_any_context(made, tmp_path):
+    tokenizer = made[2]
+    bloom = causal("bloom", vocab_size=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
+    models.save(bloom, tokenizer, tmp_path / "bloom")
+    assert models.load_initial(str(tmp_path / "bloom"), tokenizer, 99_999).config.model_type == "bloom"
 
 
 def test_an_initial_model_that_is_nowhere_names_the_key():

@@ -30,13 +30,13 @@ def test_a_ranking_is_read_as_it_was_written(tmp_path):
 
 
 def test_the_instructions_that_a_ranking_was_made_by_are_kept_and_older_lines_have_none(tmp_path):
-    write(tmp_path, GOOD | {"instructions": "a" * 64}, GOOD | {"id": "older"})
+    write(tmp_path, GOOD | {"instructions": "a" * 64}, GOOD | {"id": "older", "prompt": "Hum."})
     assert [found.instructions for found in rankings.load(tmp_path, max_bad_line_share=0).rankings] == ["a" * 64, None]
 
 
 def test_files_are_read_in_the_order_of_their_names_and_other_files_are_not(tmp_path):
     write(tmp_path, GOOD | {"id": "second"}, name="b.jsonl")
-    write(tmp_path, GOOD | {"id": "first"}, name="a.jsonl")
+    write(tmp_path, GOOD | {"id": "first", "prompt": "Hum."}, name="a.jsonl")
     (tmp_path / "README.md").write_text("not feedback")
     found = rankings.load(tmp_path, max_bad_line_share=0)
     assert [ranking.id for ranking in found.rankings] == ["first", "second"]
@@ -100,6 +100,20 @@ def test_an_id_that_occurred_before_is_a_bad_line_also_across_files(tmp_path):
     assert reasons(tmp_path) == ["id 'r1' occurred before: give each line an id of its own"]
 
 
+@pytest.mark.parametrize("again", [{}, {"responses": ["no", "la"], "ranks": [2, 1]}, {"ranks": [1, 3]}])
+def test_what_an_annotator_says_again_by_another_id_is_counted_and_left_out(tmp_path, again):
+    write(tmp_path, GOOD | {"id": "r1"}, name="a.jsonl")
+    write(tmp_path, GOOD | {"id": "r2"} | again, GOOD | {"id": "r3", "annotator": "ben"}, name="b.jsonl")
+    found = rankings.load(tmp_path, max_bad_line_share=0)
+    assert [ranking.id for ranking in found.rankings] == ["r1", "r3"]
+    assert (found.num_repeated, found.num_lines) == (1, 3)
+
+
+def test_who_wrote_something_that_can_be_used_is_known_by_name(tmp_path):
+    write(tmp_path, GOOD, RATING, GOOD | {"id": "bad", "ranks": [1], "annotator": "cleo"})
+    assert rankings.load(tmp_path, max_bad_line_share=0.5).annotators == {"ann", "ben"}
+
+
 def test_too_many_bad_lines_are_an_error_that_names_three_of_them_and_the_limit(tmp_path):
     write(tmp_path, GOOD, *[b"nonsense"] * 5)
     with pytest.raises(DataError) as caught:
@@ -116,4 +130,5 @@ def test_too_many_bad_lines_are_an_error_that_names_three_of_them_and_the_limit(
 def test_no_bytes_whatever_bring_the_reader_down(tmp_path, data):
     (tmp_path / "a.jsonl").write_bytes(data)
     found = rankings.load(tmp_path, max_bad_line_share=1.0)
-    assert len(found.rejects) + len(found.rankings) + found.num_lone_ratings <= found.num_lines
+    told = len(found.rejects) + len(found.rankings) + found.num_lone_ratings + found.num_repeated
+    assert told <= found.num_lines

@@ -34,6 +34,16 @@ def test_what_is_written_is_read_across_shards(tmp_path_factory, runs, shard_tok
     assert (row.num_bytes, row.num_documents) == (3 * len(wanted), len(runs))
 
 
+def test_the_tokens_of_all_splits_are_counted_by_the_index_alone(tmp_path):
+    folder = write(tmp_path / "t", [range(25)])
+    for shard in folder.glob("*.bin"):
+        shard.unlink()
+    assert tokens.count(folder) == 25
+    (folder / "index.json").write_text('{"splits": ', encoding="utf-8")
+    assert tokens.count(folder) is None
+    assert tokens.count(tmp_path / "nowhere") is None
+
+
 def test_shards_are_full_but_the_last(tmp_path):
     write(tmp_path / "t", [range(25)], shard_tokens=10)
     sizes = {file.name: file.stat().st_size for file in sorted((tmp_path / "t").glob("*.bin"))}

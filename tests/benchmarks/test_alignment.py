@@ -96,6 +96,14 @@ def test_stories_that_cannot_be_made_are_refused_before_any_work(
     assert said in f"{refused.value} {capsys.readouterr().err}"
 
 
+def test_a_second_run_of_a_question_replaces_the_rows_that_were_asked_the_same_and_leaves_the_others() -> None:
+    known = [{"seed": 1, "prompts": 300, "a": 1}, {"seed": 1, "prompts": 900, "a": 2}]
+    again = [{"seed": 1, "prompts": 900, "a": 3}, {"seed": 2, "prompts": 900, "a": 4}]
+    assert alignment.merged(known, again) == [known[0], *again]
+    sizes = [{"shape": "64x2", "prompts": 900}, {"shape": "64x2x1000", "prompts": 900}]
+    assert alignment.merged(sizes, sizes[1:]) == sizes
+
+
 def test_words_learn_from_the_first_models_pairs_and_are_measured_on_those_held_out(tmp_path: Path) -> None:
     train = [
         {"prompt": f"Story {number}.", "chosen": "Thanks. The end.", "rejected": "No. The end."} for number in range(90)

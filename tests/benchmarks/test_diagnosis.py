@@ -67,7 +67,7 @@ def test_a_right_verdict_blames_the_guilty_stage_and_nobody_else() -> None:
     assert not bench._held(off, healthy)["right"]
 
 
-def test_the_base_is_made_by_all_stages_and_again_only_for_another_workspace_or_other_params(
+def test_the_base_is_made_by_all_stages_and_again_only_for_another_workspace_other_params_or_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[int] = []
@@ -89,6 +89,9 @@ def test_the_base_is_made_by_all_stages_and_again_only_for_another_workspace_or_
     monkeypatch.setitem(bench.SMALL, "feedback", {"num_prompts": 50})
     bench.prepared(tmp_path / "finished")
     assert ran == [9, 4, 4]
+    monkeypatch.setattr(files, "sha256", lambda *_given: "of other code")
+    bench.prepared(tmp_path / "finished")
+    assert ran == [9, 4, 4, 4]
 
 
 def test_a_base_that_cannot_be_made_names_the_stage_and_the_log_and_is_not_kept(

@@ -15,6 +15,11 @@ def test_somebody_has_to_be_left_to_learn_from() -> None:
     assert "feedback.held_out_annotators names all 2 simulated annotators" in text
 
 
+def test_a_held_out_annotator_beyond_their_number_is_refused_at_once() -> None:
+    text = fault(feedback__annotators=4, feedback__held_out_annotators=["simulated-5", "ann"])
+    assert "feedback.held_out_annotators names simulated-5, but feedback.annotators is 4: name others" in text
+
+
 @pytest.mark.parametrize("who", ["judge", "writer"])
 def test_a_judge_or_writer_who_lacks_what_it_asks_is_refused_with_both_keys(who: str) -> None:
     said = fault(**{f"feedback__constitution__{who}": "endpoint"})

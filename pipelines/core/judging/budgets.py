@@ -54,32 +54,50 @@ class Disk:
     weights: int
     """Model folders of all stages, float32, with the copies in DVC's cache, and models while they are compared."""
     checkpoints: int
-    """Weights and two moments, two kept for the stage with the largest."""
-    data: int
-    """Token shards and records, with the copies in the cache."""
+    """Of the stage with the largest, while one more is written."""
+    data: int | None
+    """Token shards and records, with the copies in the cache; None: not known."""
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.checkpoints + self.data
+        """All of it that is known."""
+        return self.weights + self.checkpoints + (self.data or 0)
 
 
-def disk(*, parameters: int, tokens: int, token_bytes: int, models: int, candidates: int) -> Disk:
+TOKEN_TEXT_BYTES = 4
+"""Of the text behind a token, about."""
+PRETRAINING_STATE, PPO_STATE = 4, 7
+"""Models that a checkpoint is as large as: weights, two moments, best weights; and these of the policy with the weights
+and two moments of the value model. Those of the other stages are smaller."""
+
+
+def disk(
+    *,
+    parameters: int,
+    tokens: int | None,
+    token_bytes: int,
+    models: int,
+    candidates: int,
+    checkpoints: int,
+    pinned: int | None,
+) -> Disk:
     """An upper estimate of the disk a run needs.
 
     Args:
         parameters: Of the model.
-        tokens: Of the pretraining text.
+        tokens: Of the whole corpus, which is all written, however few are trained on; None: not known.
         token_bytes: Of one token in a shard.
         models: Folders that stages keep.
         candidates: Compressed models that exist at one time, at float32 at most; they are not cached.
+        checkpoints: Of one training that exist at one time.
+        pinned: Policies that PPO keeps beside them until its end; None: the run ends with the base model.
     """
     model = 4 * parameters
-    text_bytes = 4 * tokens
+    policy = 0 if pinned is None else PPO_STATE * checkpoints + pinned
     return Disk(
         weights=(2 * models + candidates) * model,
-        checkpoints=2 * 3 * model,
-        data=2 * (tokens * token_bytes + 2 * text_bytes),
+        checkpoints=max(PRETRAINING_STATE * checkpoints, policy) * model,
+        data=None if tokens is None else 2 * tokens * (token_bytes + 2 * TOKEN_TEXT_BYTES),
     )
 
 

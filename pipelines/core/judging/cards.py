@@ -69,6 +69,9 @@ HEADLINES: Mapping[str, Mapping[str, str]] = {
 }
 """Stage -> field of its report -> what a reader calls it, in the order of the pipeline."""
 
+WHERE_ASKED = {"exact_match_story_removed", "policy_exact_match_story_removed"}
+"""Fields that are None where no question has a context to remove: then the card has no row of them."""
+
 TRAINING = ("tokenization", "pretraining", "finetuning", "feedback", "reward_modeling", "ppo")
 """Stages of the section on training."""
 
@@ -166,6 +169,7 @@ def _table(stages: Sequence[str], reports: Mapping[str, Report]) -> str:
             [stage, HEADLINES[stage][field], written(value)]
             for stage in stages
             for field, value in figures[stage].items()
+            if value is not None or field not in WHERE_ASKED
         ),
     )
 
@@ -197,6 +201,7 @@ def _compression(report: Report, reports: Mapping[str, Report]) -> list[str]:
     return [
         "Candidates on the split valid:",
         _rows(["candidate", "bytes", "bits per byte", "task score", "answers as float32"], rows),
+        *report.get("not_made", []),
         "The chosen one on the split test, which took no part in the choice:",
         _table(["compression"], reports),
     ]

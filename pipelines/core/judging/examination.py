@@ -42,6 +42,11 @@ class Questions:
         """Those on which models are compared: the short ones where there are any."""
         return self.short or self.long
 
+    @property
+    def with_context(self) -> list[Record]:
+        """The short ones that come with a text, which can be asked without it."""
+        return [record for record in self.short if record.get("context")]
+
     def some(self, per_task: int) -> "Questions":
         """At most `per_task` records a task on average; a smaller draw is part of a larger one."""
         return Questions(short=_some(self.short, per_task), long=_some(self.long, per_task), num_left_out=0)
@@ -122,8 +127,8 @@ class Examiner:
 
 
 def story_removed(examiner: Examiner, model: "PreTrainedModel", asked: Questions) -> Figures | None:
-    """Exact match of the same short questions without their context: what can be guessed. None without questions."""
-    bare = [{**record, "context": ""} for record in asked.short]
+    """Exact match of the short questions that have a context, without it: what can be guessed. None without any."""
+    bare = [{**record, "context": ""} for record in asked.with_context]
     if not bare:
         return None
     return examiner.measured("exact_match", bare, examiner.answers(model, bare))

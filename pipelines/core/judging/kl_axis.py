@@ -26,6 +26,8 @@ class Task:
 
     prompts: list[Prompt]
     gold: list[Mapping[str, Any] | None]
+    num_too_long: int = 0
+    """Further prompts, which leave no room for an answer."""
 
     def rows(self, rows: Sequence[int]) -> "Task":
         """Some of the prompts."""

@@ -65,6 +65,8 @@ class PpoReport:
     """Which."""
     num_prompts: int
     num_evaluation_prompts: int
+    num_too_long: int
+    """Prompts to train on or to measure by that leave no room for `ppo.max_new_tokens`; left out."""
     unseen_prompt_share: float
     """Share of the evaluation prompts that were not trained on."""
     num_tokens: int
@@ -81,6 +83,7 @@ def report(
     *,
     stopped: Stop | None,
     new_head: str | None,
+    num_too_long: int,
     seed: int,
 ) -> PpoReport:
     """Make the report.
@@ -93,6 +96,7 @@ def report(
         steps: One an iteration.
         stopped: The limit that was passed; None: the training went to its end.
         new_head: As in the report.
+        num_too_long: As in the report.
         seed: Of the intervals.
     """
     start, before, after = axis[0], axis[0].said, chosen.said
@@ -134,6 +138,7 @@ def report(
         stopped=stopped,
         num_prompts=len(train.prompts),
         num_evaluation_prompts=len(set(clusters)),
+        num_too_long=num_too_long,
         unseen_prompt_share=fmean(text not in trained_on for text in clusters),
         num_tokens=sum(step.tokens for step in steps),
         new_value_head=new_head,

@@ -1,41 +1,72 @@
 """Scores of answers against references.
 
 Exact match and token F1 normalise as SQuAD does (Rajpurkar et al. 2016, arXiv:1606.05250): lower case, no
-punctuation, no articles, single spaces. ROUGE-L (Lin 2004) is the F-measure over the longest common subsequence of
-words. Where a record has several accepted answers, the best counts.
+punctuation, no articles, single spaces; signs and points of numbers stay. ROUGE-L (Lin 2004) is the F-measure over the
+longest common subsequence of words, in any script. Where a record has several accepted answers, the best counts.
 """
 
 import hashlib
 import re
 import statistics
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, TypeVar
+
+from pipelines.core.text import words
 
 Item = TypeVar("Item", bound=Mapping[str, Any])
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation + "\u2018\u2019\u201c\u201d\u2026\u2013\u2014")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_OF_A_NUMBER = re.compile(r"[.,+-](?=\d)")
+_DASHES = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
+"""Hyphens, dashes and the minus, which are all one sign before a digit."""
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation and English articles, single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    """Lower case, without punctuation and English articles, single spaces.
+
+    A point, a comma or a sign before a digit is no punctuation: -5 is not 5, and 3.5 is not 35.
+    """
+    return " ".join(_ARTICLES.sub(" ", _unpunctuated(text)).split())
+
+
+def _unpunctuated(text: str) -> str:
+    text = text.lower().translate(_DASHES)
+    kept = {match.start() for match in _OF_A_NUMBER.finditer(text)}
+    bare = "".join(character for place, character in enumerate(text) if place in kept or not _is_punctuation(character))
+    return " ".join(bare.split())
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _comparable(answer: str, reference: str) -> tuple[str, str]:
+    """Both without what does not matter, unless nothing of the reference is left then: "A" or "+" can be the answer."""
+    for without in (normalised, _unpunctuated):
+        if wanted := without(reference):
+            return without(answer), wanted
+    return _plain(answer), _plain(reference)
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:
     """1 when the normalised answer is one of the normalised references, otherwise 0."""
-    said = normalised(answer)
-    return float(any(said == normalised(reference) for reference in references))
+    pairs = (_comparable(answer, reference) for reference in references)
+    return float(any(said == wanted for said, wanted in pairs))
 
 
 def token_f1(answer: str, references: Sequence[str]) -> float:
     """Harmonic mean of the precision and recall of normalised words, best over the references."""
-    return max(
-        (_f1(normalised(answer).split(), normalised(reference).split()) for reference in references), default=0.0
-    )
+    pairs = (_comparable(answer, reference) for reference in references)
+    return max((_f1(said.split(), wanted.split()) for said, wanted in pairs), default=0.0)
 
 
 def _f1(answer: list[str], reference: list[str]) -> float:
@@ -46,7 +77,7 @@ def _f1(answer: list[str], reference: list[str]) -> float:
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
-    """ROUGE-L F-measure over lower-case alphanumeric words, best over the references."""
+    """ROUGE-L F-measure over the words of core.text.words, best over the references."""
     return float(_rouge().score_multi(references, answer)["rougeL"].fmeasure) if references else 0.0
 
 
@@ -54,7 +85,7 @@ def rouge_l(answer: str, references: Sequence[str]) -> float:
 def _rouge() -> Any:
     from rouge_score import rouge_scorer
 
-    return rouge_scorer.RougeScorer(["rougeL"])
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=SimpleNamespace(tokenize=words.spoken))
 
 
 def references(record: Mapping[str, Any]) -> list[str]:
@@ -68,10 +99,10 @@ SHORT_ANSWER_WORDS = 4
 
 def short_answer_tasks(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """Tasks whose median completion has at most `SHORT_ANSWER_WORDS` words, sorted."""
-    words: dict[str, list[int]] = {}
+    lengths: dict[str, list[int]] = {}
     for record in records:
-        words.setdefault(record["task"], []).append(len(record["completion"].split()))
-    return sorted(task for task, counts in words.items() if statistics.median(counts) <= SHORT_ANSWER_WORDS)
+        lengths.setdefault(record["task"], []).append(len(words.spoken(record["completion"])))
+    return sorted(task for task, counts in lengths.items() if statistics.median(counts) <= SHORT_ANSWER_WORDS)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -68,6 +68,7 @@ def encoder_decoder(shape: "Model", *, entries: int, eos: int, pad: int) -> "Pre
     """A T5 (Raffel et al. 2020, arXiv:1910.10683), its layers shared out between encoder and decoder.
 
     Its embeddings begin so wide that its first logits are those of the Llama: T5 divides them by the root of the width.
+    With an output layer of its own it does not (T5 1.1), and that layer begins as narrow as the Llama's.
     """
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
@@ -85,10 +86,16 @@ def encoder_decoder(shape: "Model", *, entries: int, eos: int, pad: int) -> "Pre
         pad_token_id=pad,
         eos_token_id=eos,
         decoder_start_token_id=pad,
+        tie_word_embeddings=shape.tie_embeddings,
     )
+    config.tie_word_embeddings = shape.tie_embeddings  # its config only takes the scale of the logits from it
     model = T5ForConditionalGeneration(config)
+    for stack in (model.encoder, model.decoder):  # which are tied to each other by the same setting
+        stack.set_input_embeddings(model.shared)
     with torch.no_grad():
         model.shared.weight.mul_(shape.initializer_range * math.sqrt(shape.hidden_size))
+        if not shape.tie_embeddings:
+            model.lm_head.weight.mul_(shape.initializer_range)
     return model
 
 

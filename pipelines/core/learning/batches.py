@@ -120,6 +120,15 @@ def _order(length: int, context: int, seed: int, epoch: int) -> tuple[int, NDArr
     return int(draw.integers(context)), draw.permutation(np.arange(blocks, dtype=np.uint32))
 
 
+READ_TOKENS, READ_LOGITS = 16_384, 2**27
+"""At most so many at once where nothing is learnt; in float32 these logits take half a GiB."""
+
+
+def rows_read(*, context: int, entries: int) -> int:
+    """Windows of `context` that are read at once by a model with a vocabulary of `entries`, where nothing is learnt."""
+    return max(1, min(READ_TOKENS, READ_LOGITS // entries) // context)
+
+
 def windows(row: Row, *, context: int, batch_size: int, start_token: int, limit: int | None = None) -> Iterator[Batch]:
     """Batches in which each of the first `limit` tokens is asked exactly once, in order.
 

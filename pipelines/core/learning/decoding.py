@@ -6,6 +6,7 @@ Shapes: B prompts in a batch, R of them still running, T tokens of the longest p
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.learning.padding import by_length, left_padded
@@ -55,24 +56,24 @@ def respond(
 ) -> list[Response]:
     """Answer every prompt (token ids), in the order given.
 
-    Prompts are batched by length, so that little is padded. `temperature` 0 is greedy; with `seed` sampling repeats.
+    Prompts are batched by length, so that little is padded. `temperature` 0 is greedy; with `seed` sampling repeats,
+    and every batch has a seed of its own, so that its chance does not depend on how long the answers before it were.
     Text that would pass the model's longest sequence ends there, unfinished.
     """
     import torch
 
     responses: list[Response | None] = [None] * len(prompts)
+    ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    seeds = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(seed)
-        for rows in by_length([*map(len, prompts)], batch_size):
-            ids_BT, mask_BT = left_padded([prompts[row] for row in rows], tokenizer.pad_token_id)
-            limit = max(1, min(max_new_tokens, longest(model) - ids_BT.shape[1]))
-            ids_BT, mask_BT = ids_BT.to(model.device), mask_BT.to(model.device)
+        for number, rows in enumerate(by_length([*map(len, prompts)], batch_size)):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=seeds)) if number else seed)
+            asked = [prompts[row] for row in rows]
+            rooms = [max(1, min(max_new_tokens, longest(model) - len(prompt))) for prompt in asked]
             if beams > 1:
-                ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
-                answers = _beam_search(model, ids_BT, mask_BT, limit, beams, *ends)
+                answers = _beam_search(model, asked, rooms, beams, *ends)
             else:
-                lengths = [len(prompts[row]) for row in rows]
-                answers = _sample(model, ids_BT, lengths, limit, _chooser(temperature, top_p), tokenizer.eos_token_id)
+                answers = _sample(model, asked, rooms, _chooser(temperature, top_p), *ends)
             for row, tokens in zip(rows, answers, strict=True):
                 responses[row] = _response(tokenizer, tokens)
             advance(len(rows))
@@ -94,13 +95,13 @@ def answers(
 
 def _sample(
     model: "PreTrainedModel",
-    ids_BT: "torch.Tensor",
-    lengths: Sequence[int],
-    limit: int,
+    prompts: Sequence[Sequence[int]],
+    rooms: Sequence[int],
     choose: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
     end: int,
+    pad: int,
 ) -> list[list[int]]:
-    """Token by token; a row that has ended leaves the batch at once.
+    """Token by token; a row that has ended, or has no more room, leaves the batch at once.
 
     Chance is drawn for every row in every step, also for those that have ended: what a prompt is answered depends on
     the other prompts by rounding only, and two models that are asked the same are compared with the same chance.
@@ -110,27 +111,26 @@ def _sample(
     from pipelines.core.learning import llama_decoding
     from pipelines.core.learning.window import Window
 
-    texts: list[list[int]] = [[] for _ in lengths]
-    longest_text = ids_BT.shape[1] + limit
-    window = Window(model, len(lengths), longest_text, llama_decoding.reader(model, longest_text))
-    window.begin(lengths)
-    logits_RV = window.prefill(ids_BT)
-    running = list(range(len(lengths)))
-    for step in range(1, limit + 1):
-        chance_B = torch.rand(len(lengths), dtype=torch.float64)
+    ids_BT, _mask_BT = left_padded(prompts, pad)
+    texts: list[list[int]] = [[] for _ in prompts]
+    longest_text = max(len(prompt) + room for prompt, room in zip(prompts, rooms, strict=True))
+    window = Window(model, len(prompts), longest_text, llama_decoding.reader(model, longest_text))
+    window.begin([*map(len, prompts)])
+    logits_RV = window.prefill(ids_BT.to(model.device))
+    running = list(range(len(prompts)))
+    while True:
+        chance_B = torch.rand(len(prompts), dtype=torch.float64)
         tokens = choose(logits_RV, chance_B[running].to(logits_RV.device)).tolist()
         for row, token in zip(running, tokens, strict=True):
             texts[row].append(token)
-        if step == limit:
-            break
-        kept = _without([place for place, token in enumerate(tokens) if token == end], len(tokens))
+        over = [token == end or len(texts[row]) == rooms[row] for row, token in zip(running, tokens, strict=True)]
+        kept = _without([place for place, is_over in enumerate(over) if is_over], len(tokens))
         if not kept:
-            break
+            return texts
         if len(kept) < len(running):
             window.keep(kept)
             running, tokens = ([held[place] for place in kept] for held in (running, tokens))
         logits_RV = window.decode(tokens)
-    return texts
 
 
 def _without(gone: Sequence[int], count: int) -> list[int]:
@@ -162,24 +162,27 @@ def _chooser(temperature: float, top_p: float) -> "Callable[[torch.Tensor, torch
 
 def _beam_search(
     model: "PreTrainedModel",
-    ids_BT: "torch.Tensor",
-    mask_BT: "torch.Tensor",
-    limit: int,
+    prompts: Sequence[Sequence[int]],
+    rooms: Sequence[int],
     beams: int,
     end: int,
     pad: int,
 ) -> list[list[int]]:
-    output_BN = model.generate(
-        input_ids=ids_BT,
-        attention_mask=mask_BT,
-        max_new_tokens=limit,
-        do_sample=False,
-        num_beams=beams,
-        eos_token_id=end,
-        pad_token_id=pad,
-    )
-    new_tokens: list[list[int]] = output_BN[:, ids_BT.shape[1] :].tolist()
-    return new_tokens
+    """Prompts in the order of their lengths; those with equal room are answered together."""
+    texts: list[list[int]] = []
+    for room, rows in groupby(range(len(prompts)), key=rooms.__getitem__):
+        ids_BT, mask_BT = left_padded([prompts[row] for row in rows], pad)
+        output_BN = model.generate(
+            input_ids=ids_BT.to(model.device),
+            attention_mask=mask_BT.to(model.device),
+            max_new_tokens=room,
+            do_sample=False,
+            num_beams=beams,
+            eos_token_id=end,
+            pad_token_id=pad,
+        )
+        texts += output_BN[:, ids_BT.shape[1] :].tolist()
+    return texts
 
 
 def _response(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> Response:

@@ -7,10 +7,10 @@ rejected}` and `{prompt, response_a, response_b, choice}`; each with an annotato
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.core.learning.preferences import Ranking, Rating
+from pipelines.core.learning.preferences import Rank, Ranking, Rating
 
 FORMS = {
     "ranking": ("responses", "ranks"),
@@ -51,7 +51,7 @@ def line(value: Any) -> dict[str, Any] | None:
         case "ranking":
             made = {"responses": value.get("responses"), "ranks": _ranks(value.get("ranks"))}
         case "rating":
-            if value.get("score", "") == "":
+            if value.get("score") in (None, ""):
                 return None
             made = {"response": value.get("response"), "score": _score(value["score"])}
         case "choice":
@@ -137,12 +137,21 @@ def subject(record: Ranking | Rating) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
+def dense(ranks: Sequence[Rank]) -> list[Rank]:
+    """The same order without gaps: 1, 1, 3 and 2, 2, 5 are 1, 1, 2."""
+    order = sorted({rank for rank in ranks if rank is not None})
+    return [None if rank is None else order.index(rank) + 1 for rank in ranks]
+
+
 def content(record: Ranking | Rating) -> str:
-    """Hex digest of who said what about which responses: the same for the same label, in whatever form it came."""
+    """Hex digest of who said what about which responses: the same for the same label, in whatever form it came.
+
+    Of ranks the order counts alone.
+    """
     said: list[Any]
     if isinstance(record, Rating):
         said = ["rating", record.prompt, record.annotator, record.response, record.score]
     else:
-        both = zip(record.responses, record.ranks, strict=True)
+        both = zip(record.responses, dense(record.ranks), strict=True)
         said = ["ranking", record.prompt, record.annotator, sorted(both, key=lambda one: (one[0], one[1] or 0))]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from pipelines.core.learning.decoding import longest
 from pipelines.core.learning.padding import by_length, left_padded
 from pipelines.core.text.prompts import Message
 
@@ -43,8 +44,7 @@ def chances(
 
     asked = [_parted(tokenizer, conversation, answers) for conversation in conversations]
     found: list[float | None] = [None] * len(asked)
-    longest = model.config.max_position_embeddings
-    fits = [row for row, (ids, _) in enumerate(asked) if len(ids) <= longest]
+    fits = [row for row, (ids, _) in enumerate(asked) if len(ids) <= longest(model)]
     with torch.inference_mode():
         for batch in by_length([len(asked[row][0]) for row in fits], batch_size):
             rows = [fits[place] for place in batch]

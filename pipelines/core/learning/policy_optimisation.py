@@ -102,6 +102,8 @@ class Step:
     """On pretraining text, nats a token; None where none is read."""
     tokens: int
     """Prompts and responses of the rollout."""
+    text_tokens: int | None = None
+    """Of pretraining text, read by the updates; None where none is read."""
 
 
 class Rollout(NamedTuple):
@@ -284,7 +286,7 @@ class Learner:
         settings = self.settings
         rate = 1 - iteration / settings.iterations
         sums = dict.fromkeys(("clip_share", *LOSSES), 0.0)
-        first_ratio, num_updates = None, 0
+        first_ratio, num_updates, text_tokens = None, 0, 0
         whole = len(rollout.said.mask_BN)
         updates = settings.epochs * math.ceil(whole / settings.minibatch_size)
         for _ in range(settings.epochs):
@@ -302,12 +304,15 @@ class Learner:
                     for name, figure in ({"clip_share": outside} | losses).items():
                         sums[name] += float(share * figure.detach())
                 if self.text is not None:
-                    sums["ptx_loss"] += self._remember(self.text(iteration * updates + num_updates))
+                    text = self.text(iteration * updates + num_updates)
+                    sums["ptx_loss"] += self._remember(text)
+                    text_tokens += text.inputs_BT.numel()
                 self._descend(self._policy_optimizer, rate * settings.learning_rate)
                 self._descend(self._value_optimizer, rate * settings.value_learning_rate)
                 num_updates += 1
         means = {name: total / num_updates for name, total in sums.items()}
-        return means | {"first_ratio": first_ratio or 0.0, "ptx_loss": means["ptx_loss"] if self.text else None}
+        of_text = {"ptx_loss": means["ptx_loss"], "text_tokens": text_tokens} if self.text else {"ptx_loss": None}
+        return means | {"first_ratio": first_ratio or 0.0} | of_text
 
     def _losses(self, part: Rollout) -> "tuple[dict[str, Tensor], Tensor]":
         """Losses of the policy and the value model, and the ratio rho of each token (B, N), without gradient."""

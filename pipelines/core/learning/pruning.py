@@ -4,7 +4,8 @@ Shapes: O outputs of a linear layer, I inputs, N calibration tokens.
 
 Magnitude (Han et al. 2015, arXiv:1506.02626): the smallest |W| of each layer go. Wanda (Sun et al. 2023,
 arXiv:2306.11695): within each output row the smallest |W_oi| * ||X_i||_2 go, X (N, I) being the layer's inputs on
-calibration text. Embeddings and the output layer stay whole, as in both papers.
+calibration text. Embeddings and the output layer stay whole, as in both papers. GPT-2's `Conv1D` is a linear layer that
+keeps its weight the other way round, (I, O).
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,12 +15,21 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def prunable(model: Any) -> "dict[str, nn.Linear]":
+def prunable(model: Any) -> "dict[str, nn.Module]":
     """The linear layers by name, all but the output layer."""
     from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
-    head = model.get_output_embeddings()
-    return {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
+    head, kinds = model.get_output_embeddings(), (nn.Linear, Conv1D)
+    return {name: part for name, part in model.named_modules() if isinstance(part, kinds) and part is not head}
+
+
+def weight_by_outputs(layer: Any) -> "Tensor":
+    """The weight (O, I) of a prunable layer, however it keeps it; to write into it changes the layer."""
+    from torch import nn
+
+    weight: Tensor = layer.weight.data
+    return weight if isinstance(layer, nn.Linear) else weight.T
 
 
 def input_norms(model: Any, batches: "Iterable[Tensor]") -> "dict[str, Tensor]":
@@ -55,13 +65,15 @@ def input_norms(model: Any, batches: "Iterable[Tensor]") -> "dict[str, Tensor]":
 def prune_by_magnitude(model: Any, sparsity: float) -> None:
     """Set the share `sparsity` of each prunable layer to zero, in place."""
     for layer in prunable(model).values():
-        _zero_smallest(layer.weight.data.view(1, -1), layer.weight.detach().abs().view(1, -1), sparsity)
+        weight: Any = layer.weight
+        _zero_smallest(weight.data.view(1, -1), weight.detach().abs().view(1, -1), sparsity)
 
 
 def prune_by_wanda(model: Any, sparsity: float, norms: "Mapping[str, Tensor]") -> None:
     """Set the share `sparsity` of each row of each prunable layer to zero, in place; `norms` from `input_norms`."""
     for name, layer in prunable(model).items():
-        _zero_smallest(layer.weight.data, layer.weight.detach().abs() * norms[name].to(layer.weight), sparsity)
+        weight = weight_by_outputs(layer)
+        _zero_smallest(weight, weight.abs() * norms[name].to(weight), sparsity)
 
 
 def _zero_smallest(weight: "Tensor", importance: "Tensor", sparsity: float) -> None:

@@ -63,6 +63,16 @@ def matrices(model: "nn.Module", *, embeddings: bool = True) -> list[str]:
     return names
 
 
+def left_whole(model: "nn.Module") -> list[str]:
+    """Names of the weights that are products of a layer and still not in `matrices`: those of GPT-2's `Conv1D`.
+
+    They lie the other way round, and nothing that reads the format `int-quantized` looks for a scale beside them.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    return [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)]
+
+
 def quantised_state(
     weights: "Mapping[str, Tensor]", names: Iterable[str], rest: "torch.dtype | None" = None
 ) -> "dict[str, Tensor]":

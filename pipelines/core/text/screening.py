@@ -90,7 +90,7 @@ class Screen:
             records: N records; where personal data are to be redacted they are changed in place.
         """
         texts = whole_texts(kind, records)
-        personal = self._personal_data(kind, records, personal_data.suspects(texts))
+        personal = self._personal_data(kind, records, texts)
         if personal and self._rules.personal_data == "redact":
             texts = whole_texts(kind, records)
         words = split_words(texts)
@@ -106,12 +106,17 @@ class Screen:
         """The descriptors of a kind of record, without values."""
         return describe([], split_words([])) | field_lengths(kind, [])
 
-    def _personal_data(self, kind: str, records: Sequence[Record], suspects: Sequence[int]) -> dict[int, list[str]]:
+    def _personal_data(self, kind: str, records: Sequence[Record], texts: Sequence[str]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
         content = CONTRACTS[kind].content
-        for index in suspects:
+        searched = [
+            "\n".join([text, *_references(record)]) if _references(record) else text
+            for text, record in zip(texts, records, strict=True)
+        ]
+        for index in personal_data.suspects(searched):
             record = records[index]
-            spans = [span for name in content for span in personal_data.find(record[name])]
+            own = [*(record[name] for name in content), *_references(record)]
+            spans = [span for text in own for span in personal_data.find(text)]
             if spans:
                 found[index] = sorted({label for label, *_ in spans})
                 if self._rules.personal_data == "redact":
@@ -163,6 +168,11 @@ class Screen:
         if kind == "corpus":
             like = self._near.add([record["id"] for record in records], words, verdict.codes_N == 0)
             verdict.reject(list(like), "near duplicate", [f"of {name}" for name in like.values()])
+
+
+def _references(record: Record) -> Sequence[str]:
+    """Further accepted answers: no content that is learnt, but they go on with the record."""
+    return record.get("references") or ()
 
 
 def _together(records: Sequence[Record], names: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Words as 64-bit hashes, a batch of texts at a time: what duplicates, contamination and descriptors are made from.
 
 A word is a run of ASCII letters and digits and of characters beyond ASCII, in lower case; general punctuation parts
-words, and each character of the East Asian blocks is a word. The hash of a word is made from its bytes, eight at a
+words, and each character of the blocks that are written without spaces (East Asian, Thai, Lao, Myanmar, Khmer) is a
+word. The hash of a word is made from its bytes, eight at a
 time; that of an n-gram is a polynomial over the hashes of its words modulo 2**64, taken from one running sum over the
 batch (Karp and Rabin 1987). No Python object is made for a word.
 
@@ -11,7 +12,7 @@ Shape suffixes: N texts, B bytes of the batch, W words of the batch, P pieces of
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -35,10 +36,28 @@ _IN_WORD: Final = bytes(byte >= 0x80 or chr(byte).isdigit() or chr(byte).islower
 _PIECE: Final = 8
 _MASKS: Final = np.array([(1 << 8 * count) - 1 for count in range(_PIECE + 1)], dtype=np.uint64)
 """By how many bytes of a piece count."""
-_EAST_ASIAN: Final = (0xE3, 0xE9)
-"""First and last lead byte of U+3000 to U+9FFF."""
-_WORD: Final = re.compile("[\u3040-\u9fff]|[a-z0-9\u0080-\u1fff\u2080-\u2fff\ua000-\U0010ffff]+")
+_SPACELESS: Final = ((0x0E00, 0x0EFF), (0x1000, 0x10BF), (0x1780, 0x17FF), (0x3000, 0x9FFF))
+"""Thai and Lao; Myanmar, and Georgian capitals, which no lower-case text has; Khmer; East Asian. All of three bytes."""
+_WORD: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u10bf\u1780-\u17ff\u3040-\u9fff]"
+    "|[a-z0-9\u0080-\u0dff\u0f00-\u0fff\u10c0-\u177f\u1800-\u1fff\u2080-\u2fff\ua000-\U0010ffff]+"
+)
 _LONGEST_SHOWN: Final = 64
+
+
+def spoken(text: str) -> list[str]:
+    """The words of one text themselves."""
+    return _WORD.findall(text.lower())
+
+
+@cache
+def _starts_alone() -> NDArray[np.bool_]:
+    """For the first two bytes of a character, as one number: whether it is a word by itself."""
+    alone = np.zeros(1 << 16, dtype=np.bool_)
+    for first, last in _SPACELESS:
+        for code in range(first, last + 1, 1 << 6):
+            alone[int.from_bytes(chr(code).encode()[:2], "big")] = True
+    return alone
 
 
 @lru_cache(maxsize=8)
@@ -164,7 +183,7 @@ def _hashes(data: bytes, starts_W: Offsets, sizes_W: Offsets) -> Hashes:
 def _beyond_ascii(bytes_B: NDArray[np.uint8], in_word_B: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Offsets]:
     """What is in words, and where words start within a run of such bytes.
 
-    General and CJK punctuation (U+2000-207F, U+3000-303F) parts words; an East Asian character is a word.
+    General and CJK punctuation (U+2000-207F, U+3000-303F) parts words; a character of `_SPACELESS` is a word.
     """
     first_B, second_B = bytes_B[:-2], bytes_B[1:-1]
     punctuation = np.flatnonzero(
@@ -172,7 +191,8 @@ def _beyond_ascii(bytes_B: NDArray[np.uint8], in_word_B: NDArray[np.bool_]) -> t
     )
     for shift in range(3):
         in_word_B[punctuation + shift] = False
-    leads = np.flatnonzero((bytes_B >= _EAST_ASIAN[0]) & (bytes_B <= _EAST_ASIAN[1]) & in_word_B)
+    pairs_B = (first_B.astype(np.uint16) << np.uint16(8)) | second_B
+    leads = np.flatnonzero(_starts_alone()[pairs_B] & in_word_B[:-2])
     after = leads + 3
     after = after[after < len(bytes_B)]
     return in_word_B, np.union1d(leads, after[in_word_B[after]])

@@ -166,6 +166,31 @@ def _answer_parts(words: Sequence[str], answer: Sequence[str], rivals: frozenset
     return {"correctness": correct, "brevity": 1.0 - _ramp(extra, 2, 20) if words else 0.0}
 
 
+def check(instruction_gold: Mapping[str, Any]) -> None:
+    """See that `gold_score` can judge by these facts.
+
+    Raises:
+        ValueError: The task is unknown, or a fact that it asks for is missing or of the wrong type.
+    """
+    task = _task(instruction_gold)
+    if "correctness" in WEIGHTS[task]:
+        answer = instruction_gold.get("answer")
+        if not isinstance(answer, str):
+            raise ValueError(f"gold answer is {answer!r}: a text is needed for {task}")
+        return
+    for name in ("words", "names", "objects"):
+        listed = instruction_gold.get(name, ())
+        if not isinstance(listed, list | tuple) or not all(isinstance(word, str) for word in listed):
+            raise ValueError(f"gold {name} is {listed!r}: a list of texts is needed for {task}")
+
+
+def _task(instruction_gold: Mapping[str, Any]) -> str:
+    task = instruction_gold.get("task", "")
+    if not isinstance(task, str) or task not in WEIGHTS:
+        raise ValueError(f"gold task is {task!r}: choose one of {', '.join(WEIGHTS)}")
+    return task
+
+
 def gold_score(instruction_gold: Mapping[str, Any], text: str) -> GoldScore:
     """Judge a text.
 
@@ -180,9 +205,7 @@ def gold_score(instruction_gold: Mapping[str, Any], text: str) -> GoldScore:
     Raises:
         ValueError: The task is unknown.
     """
-    task = instruction_gold.get("task", "")
-    if task not in WEIGHTS:
-        raise ValueError(f"gold task is {task!r}: choose one of {', '.join(WEIGHTS)}")
+    task = _task(instruction_gold)
     weights = WEIGHTS[task]
     words = words_of(text)
     if not words:

@@ -1,5 +1,7 @@
 """Budgets: arithmetic with known answers."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,16 +44,28 @@ def test_chinchilla_itself_is_six_n_d() -> None:
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 9))
 def test_more_of_anything_needs_more_disk(parameters: int, tokens: int, candidates: int) -> None:
-    one = budgets.disk(parameters=parameters, tokens=tokens, token_bytes=2, models=7, candidates=candidates)
-    more = budgets.disk(parameters=parameters + 1, tokens=tokens, token_bytes=4, models=7, candidates=candidates + 1)
+    same: Any = {"models": 7, "checkpoints": 3, "pinned": 2}
+    one = budgets.disk(parameters=parameters, tokens=tokens, token_bytes=2, candidates=candidates, **same)
+    more = budgets.disk(parameters=parameters + 1, tokens=tokens, token_bytes=4, candidates=candidates + 1, **same)
+    assert one.data is not None
+    assert more.data is not None
     assert one.total == one.weights + one.checkpoints + one.data
     assert more.weights > one.weights
+    assert more.checkpoints > one.checkpoints
     assert more.data > one.data
 
 
 def test_the_models_of_stages_are_on_the_disk_twice_and_compressed_ones_once() -> None:
-    need = budgets.disk(parameters=10, tokens=100, token_bytes=2, models=7, candidates=8)
+    need = budgets.disk(parameters=10, tokens=100, token_bytes=2, models=7, candidates=8, checkpoints=3, pinned=5)
     assert (need.weights, need.data) == ((2 * 7 + 8) * 40, 2 * (200 + 800))
+
+
+def test_the_checkpoints_are_those_that_the_stage_with_the_largest_asks_room_for() -> None:
+    size: Any = {"parameters": 10, "tokens": None, "token_bytes": 2, "models": 7, "candidates": 8, "checkpoints": 3}
+    whole, base = budgets.disk(pinned=5, **size), budgets.disk(pinned=None, **size)
+    assert (whole.checkpoints, base.checkpoints) == ((3 * 7 + 5) * 40, 3 * 4 * 40)
+    assert whole.data is None
+    assert whole.total == whole.weights + whole.checkpoints
 
 
 def tokens(budget: str | None, parameters: int = 1000) -> int:

@@ -52,6 +52,20 @@ def test_a_figure_that_is_missing_is_said_to_be_missing():
     assert cards.headlines({})["ppo"]["kl"] is None
 
 
+def test_where_no_question_has_a_context_the_card_is_silent_on_what_is_guessed_without_it():
+    asked = {**REPORTS, "evaluation": {"policy_exact_match_story_removed": 0.25}}
+    card = cards.model_card(ABOUT, asked)
+    assert "| evaluation | Exact match with the context removed | 0.25 |" in card
+    assert "With the context removed it still scores 0.25 exact match" in card
+    assert "context removed" not in cards.model_card(ABOUT, REPORTS)
+
+
+def test_a_candidate_that_was_not_made_is_named_with_the_reason():
+    sentence = "int8 linear: the model has no linear layer."
+    without = {**REPORTS, "compression": {**REPORTS["compression"], "not_made": [sentence]}}
+    assert f"\n\n{sentence}\n\n" in cards.model_card(ABOUT, without)
+
+
 def test_a_rule_that_was_not_met_is_a_limit():
     unmet = {**REPORTS, "compression": {**REPORTS["compression"], "rule_met": False}}
     sentence = "No compressed candidate met the rule"

@@ -59,6 +59,20 @@ def test_where_no_answers_are_short_models_are_compared_by_rouge(asked, examiner
     assert examination.story_removed(examiner, None, long) is None
 
 
+def test_only_questions_that_have_a_text_are_asked_without_it(asked, examiner, monkeypatch):
+    told = asked.short[:3]
+    bare = [{**told[0], "id": "empty", "context": ""}, {**told[0], "id": "none", "context": None}]
+    monkeypatch.setattr(
+        examination.Examiner, "answers", lambda _self, _model, records: {one["id"]: one["prompt"] for one in records}
+    )
+
+    def removed(short):
+        return examination.story_removed(examiner, None, examination.Questions(short=short, long=[], num_left_out=0))
+
+    assert removed([*told, *bare])["count"] == len(told)
+    assert removed(bare) is None
+
+
 def test_the_interval_is_wider_when_questions_share_a_story(examiner):
     alone = [{"id": f"r{n}", "task": "t", "context": f"story {n}", "completion": "yes"} for n in range(80)]
     shared = [{**record, "context": f"story {n // 8}"} for n, record in enumerate(alone)]

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score import rouge_scorer
 
 from pipelines.core.judging import scores
 
@@ -16,11 +17,67 @@ WORDS = st.lists(st.sampled_from(["cat", "dog", "sat", "mat", "red"]), max_size=
         ("red", "red ball", 0.0),
         ("another ball", "other ball", 0.0),
         ("theatre", "atre", 0.0),
-        ("", "the", 1.0),
+        ("«Red» ball。", "red ball", 1.0),
+        ("¿Rojo?", "rojo", 1.0),
     ],
 )
 def test_exact_match_forgives_case_articles_and_punctuation_only(answer, reference, match):
     assert scores.exact_match(answer, [reference]) == match
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "match"),
+    [
+        ("", "the", 0.0),
+        ("!", "A", 0.0),
+        ("B", "A", 0.0),
+        ("a.", "A", 1.0),
+        ("The", "A", 0.0),
+        ("-", "+", 0.0),
+        (" + ", "+", 1.0),
+        ("?", "!", 0.0),
+        ("", "", 1.0),
+    ],
+)
+def test_a_reference_of_which_normalising_leaves_nothing_is_compared_as_it_is(answer, reference, match):
+    assert scores.exact_match(answer, [reference]) == scores.token_f1(answer, [reference]) == match
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "match"),
+    [
+        ("-5", "5", 0.0),
+        ("\u22125", "-5", 1.0),
+        ("3.5", "35", 0.0),
+        ("3,5", "35", 0.0),
+        ("3\u20135", "3-5", 1.0),
+        ("It is 5.", "it is 5", 1.0),
+        ("5, or 6!", "5 or 6", 1.0),
+        ("5 %", "5", 1.0),
+    ],
+)
+def test_signs_and_points_of_numbers_are_no_punctuation(answer, reference, match):
+    assert scores.exact_match(answer, [reference]) == match
+
+
+@given(st.text(alphabet="abC dE12\n.,'-!_", max_size=60), st.text(alphabet="abC dE12\n.,'-!_", max_size=60))
+def test_rouge_l_of_ascii_text_is_that_of_the_library(answer, reference):
+    theirs = rouge_scorer.RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
+    assert scores.rouge_l(answer, [reference]) == theirs
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [("Мама мыла раму.", "мама мыла окно"), ("猫吃鱼", "猫吃肉"), ("ไปดี", "ไปนี"), ("Ünal çok iyi", "ünal çok kötü")],
+)
+def test_rouge_l_counts_the_words_of_every_script(answer, reference):
+    assert 0 < scores.rouge_l(answer, [reference]) < 1
+    assert scores.rouge_l(answer, [answer]) == 1
+
+
+def test_a_long_answer_without_spaces_is_no_short_one():
+    records = [{"task": "retold", "completion": "小猫去公园玩了一整天"}, {"task": "asked", "completion": "小猫"}]
+    assert scores.short_answer_tasks(records) == ["asked"]
 
 
 def test_the_best_of_several_references_counts():

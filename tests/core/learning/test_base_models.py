@@ -84,11 +84,25 @@ def test_all_are_of_about_the_size_of_the_llama_at_the_size_that_is_the_default(
     assert 0.97 < ratio < (1.02 if objective == "causal" else 1.12)
 
 
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("objective", "architecture"), ALL)
-def test_before_training_every_token_is_about_as_likely_as_any_other(objective, architecture):
+def test_before_training_every_token_is_about_as_likely_as_any_other(objective, architecture, tied):
     entries = VOCAB + denoising.extra_entries(objective, CONTEXT)
-    loss = loss_of(objective, made(objective, architecture))(batches(objective)(0))
+    loss = loss_of(objective, made(objective, architecture, tie_embeddings=tied))(batches(objective)(0))
     assert float(loss.detach()) == pytest.approx(math.log(entries), rel=0.03)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_t5_has_an_output_layer_of_its_own_where_it_is_asked_for_and_comes_back_with_it(tied, tmp_path):
+    model = made("span_corruption", tie_embeddings=tied)
+    whole = made("span_corruption").num_parameters()
+    assert model.num_parameters() == whole + (0 if tied else model.shared.weight.numel())
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    asked = {"input_ids": ids(), "decoder_input_ids": ids(seed=2)}
+    with torch.no_grad():
+        first, second = (one.eval()(**asked).logits for one in (model, loaded))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize(("objective", "architecture"), ALL)

@@ -63,6 +63,14 @@ def test_windows_ask_every_token_once_in_order_after_the_one_before_it(length, c
     assert read == [1, *asked[:-1]]
 
 
+@pytest.mark.parametrize(
+    ("context", "entries", "rows"),
+    [(256, 1536, 64), (256, 8192, 64), (256, 65_536, 8), (512, 151_936, 1), (4096, 151_936, 1), (32_768, 1536, 1)],
+)
+def test_fewer_windows_are_read_at_once_by_a_model_with_a_large_vocabulary(context, entries, rows):
+    assert batches.rows_read(context=context, entries=entries) == rows
+
+
 def test_positions_begin_anew_at_each_document():
     ids = torch.tensor([[5, 6, 1, 5, 6], [1, 5, 1, 1, 5]])
     assert batches.positions(ids, 1).tolist() == [[0, 1, 0, 1, 2], [0, 1, 0, 0, 1]]

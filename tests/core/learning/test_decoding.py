@@ -47,6 +47,14 @@ def tokenizer(plain, model, prompts):
     return ours
 
 
+@pytest.fixture(scope="module")
+def mute(plain):
+    """A tokenizer whose end token no model says."""
+    ours = copy.deepcopy(plain)
+    ours.add_special_tokens({"eos_token": "<|never|>"})
+    return ours
+
+
 def generated(model, tokenizer, prompt, *, end, **options):
     import torch
 
@@ -127,7 +135,33 @@ def test_text_stops_at_the_models_longest_sequence(model, plain, prompts):
     short = copy.deepcopy(model)
     short.config.max_position_embeddings = max(map(len, prompts)) + 3
     said = decoding.respond(short, plain, prompts, max_new_tokens=LIMIT)
-    assert max(len(response.tokens) for response in said) == 3
+    read = [len(prompt) + len(response.tokens) for prompt, response in zip(prompts, said, strict=True)]
+    assert max(read) == short.config.max_position_embeddings
+    assert len(said[-1].tokens) == 3
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_prompt_that_leaves_little_room_does_not_cut_the_answers_of_the_others(model, mute, prompts, beams):
+    short = copy.deepcopy(model)
+    short.config.max_position_embeddings = max(map(len, prompts)) + 3
+    options = {"max_new_tokens": 12, "beams": beams}
+    said = [response.tokens for response in decoding.respond(short, mute, prompts, **options)]
+    assert [len(tokens) for tokens in said] == [min(12, decoding.longest(short) - len(prompt)) for prompt in prompts]
+    assert said == [decoding.respond(short, mute, [prompt], **options)[0].tokens for prompt in prompts]
+
+
+def test_two_models_draw_with_the_same_chance_in_every_batch_however_long_they_answer(model, mute, tokenizer, prompts):
+    options = {"max_new_tokens": LIMIT, "temperature": 1.0, "seed": 3, "batch_size": 1}
+    free = [answer.tokens for answer in decoding.respond(model, mute, prompts, **options)]
+    ended = [answer.tokens for answer in decoding.respond(model, tokenizer, prompts, **options)]
+    assert min(map(len, ended[:-1])) < LIMIT
+    for one, other in zip(free, ended, strict=True):
+        assert one[: len(other)] == other
+
+
+def test_batches_do_not_share_their_chance(model, mute, prompts):
+    said = decoding.respond(model, mute, [prompts[0]] * 2, max_new_tokens=8, temperature=2.0, batch_size=1)
+    assert said[0].tokens != said[1].tokens
 
 
 def test_an_answer_is_asked_with_context_and_prompt_in_one_user_turn(plain):

@@ -19,7 +19,6 @@ WHO = {"prompt": "Sing.", "annotator": "ann"}
         ({"responses": ["la", "no"], "ranks": [1, "F"]}, {"responses": ["la", "no"], "ranks": [1, None]}),
         ({"response": "la", "score": 4}, {"response": "la", "score": 4}),
         ({"response": "la", "score": "F"}, {"response": "la", "score": None}),
-        ({"response": "la", "score": None}, {"response": "la", "score": None}),
         ({"chosen": "la", "rejected": "no"}, {"responses": ["la", "no"], "ranks": [1, 2]}),
         ({"response_a": "la", "response_b": "no", "choice": "a"}, {"responses": ["la", "no"], "ranks": [1, 2]}),
         ({"response_a": "la", "response_b": "no", "choice": "b"}, {"responses": ["la", "no"], "ranks": [2, 1]}),
@@ -40,7 +39,8 @@ def test_every_form_becomes_a_line_of_the_schema(given_label, line):
         {"responses": ["la", "no"]},
         {"responses": ["la", "no"], "ranks": None},
         {"responses": ["la", "no"], "ranks": []},
-        {"response": "la"},
+        {"response": "la", "score": None},
+        {"response": "la", "score": ""},
         {"response_a": "la", "response_b": "no", "choice": None},
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipelines.core.learning import letters
+from tests.core.learning.architectures import causal
 from tests.fixtures import corpus_records, tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer([record["text"] for record in corpus_records(40)])
@@ -41,6 +42,12 @@ def test_what_else_is_in_the_batch_changes_nothing():
     alone = [chances(text)[0] for text in texts]
     assert chances(*texts) == pytest.approx(alone, abs=1e-6)
     assert chances(*texts, batch_size=2) == pytest.approx(alone, abs=1e-6)
+
+
+def test_nothing_is_too_long_for_a_model_whose_positions_have_no_end():
+    bloom = causal("bloom", vocab_size=len(TOKENIZER), pad=TOKENIZER.pad_token_id)
+    (found,) = letters.chances(bloom, TOKENIZER, [asked("Ann had a hat. " * 40)], ("A", "B"))
+    assert found is not None
 
 
 def test_what_is_too_long_for_the_model_has_no_chance():

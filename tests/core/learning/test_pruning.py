@@ -56,6 +56,30 @@ def test_wanda_zeroes_in_each_row_what_weighs_least_times_the_norm_of_its_input(
             assert row[gone_I].max() <= row[~gone_I].min()
 
 
+def gpt2():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=60, n_positions=32, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    return GPT2LMHeadModel(config).eval()
+
+
+def test_the_layers_of_a_gpt2_are_pruned_whose_weights_lie_the_other_way_round():
+    by_magnitude, by_wanda = gpt2(), gpt2()
+    before = {name: pruning.weight_by_outputs(layer).clone() for name, layer in pruning.prunable(by_wanda).items()}
+    assert len(before) == 4 * by_wanda.config.n_layer
+    pruning.prune_by_magnitude(by_magnitude, 0.5)
+    norms = pruning.input_norms(by_wanda, [ids(by_wanda)])
+    pruning.prune_by_wanda(by_wanda, 0.5, norms)
+    for name, weight_OI in before.items():
+        assert int((by_magnitude.get_submodule(name).weight == 0).sum()) == weight_OI.numel() // 2
+        gone_OI = (by_wanda.get_submodule(name).weight == 0).T
+        assert set(gone_OI.sum(1).tolist()) == {weight_OI.shape[1] // 2}
+        importance_OI = weight_OI.abs() * norms[name]
+        for row, gone_I in zip(importance_OI, gone_OI, strict=True):
+            assert row[gone_I].max() <= row[~gone_I].min()
+
+
 def test_wanda_by_hand():
     class One(torch.nn.Module):
         def __init__(self):

@@ -108,6 +108,17 @@ def test_personal_data_can_be_redacted() -> None:
     assert judged.columns["completion_characters"].tolist() == [len("[e-mail]")]
 
 
+def test_personal_data_are_looked_for_in_further_accepted_answers_too() -> None:
+    def told() -> list[dict[str, Any]]:
+        return [asked("A story.", "Who?", "Ann") | {"references": ["Ann", "ann@mail.org"]}]
+
+    assert reasons(screen(), "instructions", "train", told()) == ["personal data"]
+    records = told()
+    judged = screen(personal_data="redact").judge("instructions", "train", records)
+    assert (judged.codes_N.tolist(), judged.personal) == ([0], {0: ["email"]})
+    assert records[0]["references"] == ["Ann", "[e-mail]"]
+
+
 def test_personal_data_can_be_reported_only() -> None:
     records = corpus("write to ann@mail.org please")
     judged = screen(personal_data="report").judge("corpus", "train", records)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core.text.words import distinct_counts, split_words
+from pipelines.core.text.words import spoken as spoken_words
 
 PLAIN = st.text(alphabet="abC dE1\n.,'", max_size=60)
 ANY = st.text(max_size=60)
@@ -60,6 +61,18 @@ def test_case_curly_quotes_and_dashes_do_not_change_words() -> None:
 def test_an_east_asian_character_is_a_word() -> None:
     words = split_words(["東京へ、行く abc日"])
     assert [words.text(index) for index in range(len(words.hashes_W))] == ["東", "京", "へ", "行", "く", "abc", "日"]
+
+
+def test_a_character_of_a_script_without_spaces_is_a_word() -> None:
+    for text in ("ไปบ้าน", "ໄປບ້ານ", "ទៅផ្ទះ", "အိမ်သွား"):
+        words = split_words([f"abc{text} abc"])
+        assert [words.text(index) for index in range(len(words.hashes_W))] == ["abc", *text, "abc"]
+
+
+@given(st.lists(ANY, max_size=4))
+def test_words_that_are_listed_are_those_that_are_hashed(texts: list[str]) -> None:
+    words = split_words(texts)
+    assert words.counts.tolist() == [len(spoken_words(text)) for text in texts]
 
 
 def test_accented_words_stay_whole() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.world.corpus import TalesSource, instruction_records
-from pipelines.core.world.gold import LENGTHS, WEIGHTS, distinct_share, gold_score, has_ending
+from pipelines.core.world.gold import LENGTHS, WEIGHTS, check, distinct_share, gold_score, has_ending
 from pipelines.core.world.lexicon import ENDINGS, KIND_MARKERS, NAMES, THING_NOUNS, UNKIND_MARKERS
 
 _WRITE = {"task": "story_writing", "words": ["drum", "barn", "kind"], "names": ["Lily"], "objects": []}
@@ -54,6 +54,26 @@ def test_the_weights_of_each_task_sum_to_one():
 def test_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match="gold task is 'poem': choose one of story_writing"):
         gold_score({"task": "poem"}, "x")
+
+
+@pytest.mark.parametrize("gold", _GOLDS, ids=lambda gold: gold["task"])
+def test_facts_that_can_be_judged_by_are_no_fault(gold):
+    check(gold)
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ({"label": 3}, "gold task is ''"),
+        ({"task": ["mood"]}, "gold task is .'mood'.: choose one of"),
+        ({"task": "mood"}, "gold answer is None: a text is needed for mood"),
+        ({"task": "continuation", "names": "Lily"}, "gold names is 'Lily': a list of texts is needed"),
+        ({"task": "continuation", "words": [3]}, "gold words is .3."),
+    ],
+)
+def test_facts_that_nothing_can_be_judged_by_are_told_with_what_is_needed(gold, said):
+    with pytest.raises(ValueError, match=said):
+        check(gold)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import yaml
 
 from flows import process
 from flows.comparisons import alignment, architectures, finetuning, methods
+from pipelines import stage
 from pipelines.adapters import datasets, files
 from pipelines.artifacts import Artifact, State
+from pipelines.core.judging import sizes
 from pipelines.errors import ArtifactError, ParamsError
 from tests.flows.examples import ROOT
 
@@ -242,6 +244,30 @@ def test_each_architecture_and_objective_is_trained_on_the_same_tokens_and_its_b
     assert words in page.read_text(encoding="utf-8")
     table = next(line for line in said if line.startswith("model"))
     assert [line.split()[0] for line in table.splitlines()[1:]] == [row["name"] for row in rows]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_budget_is_what_it_pays_for_of_the_llama_and_the_same_tokens_for_all(workspace, started, quick):
+    path = workspace / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values["pretraining"]["budget"] = "2 tokens/parameter"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    architectures.run(workspace, lambda _line: None, quick=quick)
+    places = list((workspace / State.COMPARISONS / ("architectures-quick" if quick else "architectures")).iterdir())
+    given = [yaml.safe_load((place / "params.yaml").read_text(encoding="utf-8"))["pretraining"] for place in places]
+    assert {settings["budget"] for settings in given} == {None}
+    params = stage.load_params()
+    paid = 2 * sizes.parameters(params.model, params.tokenization.vocab_size)
+    assert {settings["max_tokens"] for settings in given} == {500_000 if quick else paid}
+
+
+def test_where_no_question_has_a_context_the_cell_of_what_is_guessed_is_empty():
+    figures = {"exact_match": 0.5, "exact_match_low": 0.4, "exact_match_high": 0.6, "rouge_l": None, "forgetting": 0.0}
+    measured = methods.Outcome(
+        report={**figures, "exact_match_story_removed": None}, seconds=1.0, peak_memory_mib=1.0, flops=0.0, again=False
+    )
+    row = finetuning.Row(name="base", candidate=None, trained=None, measured=measured)
+    assert finetuning._cells(row)[finetuning.COLUMNS.index("story removed")] == "-"
 
 
 def test_all_begin_with_random_weights_and_the_llama_as_the_params_say(workspace, started):

@@ -203,3 +203,18 @@ def test_one_annotator_ranks_in_one_terminal(root: Path) -> None:
     with exchange.alone(root, "rank as ann"):
         done = rank(root, "A>B\n", "--num", "1")
     assert (done.returncode, "(rank as ann) is at work" in done.stderr) == (3, True)
+
+
+def test_what_labellers_read_keeps_its_colons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = toy.make(tmp_path / "checkout", git=False)
+    (root / "data/feedback").mkdir()
+    (root / labelling.INSTRUCTIONS).write_text("Rank by :100: alone.\n")
+    row = {"prompt": "Say :heart:.", "responses": ["a:b:c", ":100:"], "gold": [0, 0], "kind": "simulated"}
+    (root / "data/preferences").mkdir()
+    files.write_jsonl(root / labelling.RANKINGS, [row])
+    monkeypatch.setattr("builtins.input", typing())
+    ranking.show(root, annotator="ann", num=None)
+    shown = capsys.readouterr().out
+    assert [text for text in ("Rank by :100: alone.", "Say :heart:.", "a:b:c", ": :100:\n") if text not in shown] == []

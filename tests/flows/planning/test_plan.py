@@ -155,18 +155,34 @@ def test_what_is_planned_is_for_the_vocabulary_that_tokenization_made(workspace:
     assert speed._key(params, params.model) == speed._key(asked, asked.model)
 
 
-def test_the_disk_is_for_the_seven_models_that_stages_keep_and_for_tokens_as_they_are_written(
+def test_the_disk_is_for_the_seven_models_that_stages_keep_and_for_the_corpus_as_it_is_written(
     workspace: Callable[..., Params],
 ) -> None:
     assert len(plan.MODELS) == 7
     values = workspace().model_dump()
     values["tokenization"]["vocab_size"] = 2**16
-    params = schema.parse(values)
-    need = budgets.disk(
-        parameters=plan.parameters(params), tokens=1_400_000, token_bytes=2, models=7, candidates=4 + 2 * 3 + 2
-    )
     values["compression"]["sparsities"] = [0.2, 0.3, 0.5]
-    assert f"about {figures.size(need.total)} (" in plan.disk_lines(schema.parse(values), Path())[0]
+    values["ppo"] |= {"iterations": 9, "measure_every": 4}
+    params = schema.parse(values)
+    same: Any = {"parameters": plan.parameters(params), "token_bytes": 2, "models": 7, "candidates": 4 + 2 * 3 + 2}
+    splits = {"train": {"tokens": 9_000_000}, "valid": {"tokens": 500_000}}
+    files.write_json(Artifact.TOKENS.path / "index.json", {"vocab_size": 2**16, "splits": splits})
+    need = budgets.disk(tokens=9_500_000, checkpoints=3, pinned=3, **same)
+    assert f"about {figures.size(need.total)} (" in plan.disk_lines(params, Path())[0]
+    assert f"data {figures.size(need.data)})" in plan.disk_lines(params, Path())[0]
+    values["pretraining"]["objective"] = "masked"
+    base = budgets.disk(tokens=9_500_000, checkpoints=3, pinned=None, **same)
+    assert f"checkpoints {figures.size(base.checkpoints)}," in plan.disk_lines(schema.parse(values), Path())[0]
+
+
+def test_before_tokenization_the_data_are_local_files_or_left_out_with_a_word(workspace: Callable[..., Params]) -> None:
+    values = workspace().model_dump()
+    assert "; the data are not counted, as their size is not known before" in plan.disk_lines(workspace(), Path())[0]
+    values["ingestion"]["corpus"] = {"train": [{"uri": "*.txt"}]}
+    folder = Path(values["ingestion"]["root"])
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_bytes(b"x" * 4_000_000)
+    assert f"data {figures.size(2 * 1_000_000 * (2 + 8))})" in plan.disk_lines(schema.parse(values), Path())[0]
 
 
 def test_a_settled_budget_is_in_params_and_in_the_plan_that_follows(
