@@ -114,8 +114,8 @@ class Retraining(Section):
     """A retraining that schedule or drift starts first does `moteur accept`: what users sent since the last time
     becomes accepted corpus, never what the model wrote. Needs serving.log.text."""
     attempts: Positive
-    """A retraining that is killed, or cannot publish, goes on where it was, at most this many times in all; one that was
-    stopped in order, as by `moteur down`, has not lost one."""
+    """A retraining that is killed, or cannot publish, goes on where it was, at most this many times in all; an orderly
+    stop, as by `moteur down`, does not count."""
     kept: Positive
     """Workspaces of ended retrainings, whatever came of them, that are kept, the newest ones; what they made is in
     DVC's cache. One that is to go on keeps its workspace."""
