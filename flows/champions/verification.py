@@ -156,7 +156,7 @@ def _history(root: Path, champion: int | None) -> list[Finding]:
 
 def show(root: Path, *, mend: bool, every: bool) -> int:
     """Look at everything, print it, and return how many things are bad."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     bad = sum(_say(console, finding) for finding in workspace(root, mend=mend))
     if is_made(root):
         found = open_registry(root=root)

@@ -113,7 +113,7 @@ def show(verdict: "Verdict") -> None:
     """Print the verdict, the table, and where the page is."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     colour = {"ok": "green", "watch": "yellow", "drift": "red"}.get(verdict.state, "yellow")
     console.print(f"[bold {colour}]{verdict.state}[/bold {colour}]")
     console.print(verdict.words, markup=False, soft_wrap=True)

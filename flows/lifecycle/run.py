@@ -44,7 +44,7 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
 
 
 def _run(root: Path, params: Params, *, start: str | None, force: bool) -> int:
-    console = Console(stderr=False, highlight=False)
+    console = Console(highlight=False, emoji=False)
     pipeline = graph.lifecycle(params)
     for name, process in pipeline.running.items():
         raise ResourceError(f"DVC runs the stage {name} here already, as process {process}: wait for it, or stop it")

@@ -17,7 +17,7 @@ def show() -> None:
     """Print the state of the workspace, which is the current folder."""
     from pipelines import stage
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     params = stage.load_params()
     pipeline = graph.lifecycle(params)
     run.drain()

@@ -50,7 +50,7 @@ def show(source: Path, *, apply: budgeting.What | None = None) -> None:
         source: Where the user's values stand: params.yaml, or a profile.
         apply: First settle the budget and write what it comes to into `source`.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     params = frame.load_params()
     if apply is not None:
         choice = budgeting.chosen(params, apply, scaling.law(), speed.measured)

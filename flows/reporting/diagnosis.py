@@ -37,7 +37,7 @@ def show(root: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(verdict) for verdict in verdicts], ensure_ascii=False, indent=2))  # noqa: T201
     else:
-        Console(highlight=False).print(table(verdicts))
+        Console(highlight=False, emoji=False).print(table(verdicts))
     return AT_FAULT if any(verdict.state == "at fault" for verdict in verdicts) else 0
 
 

@@ -195,7 +195,7 @@ def show(checkout: Path, *, kind: Kind, answers: bool, since: str | None) -> Non
     from flows.champions import history
     from pipelines import stage
 
-    params, console = stage.load_params(checkout / "params.yaml"), Console(highlight=False)
+    params, console = stage.load_params(checkout / "params.yaml"), Console(highlight=False, emoji=False)
     start = history.period(since, date.today(), "--since")[0] if since is not None else None  # noqa: DTZ011  as they say
     taking = take(checkout, params, kind=kind, answers=answers, since=start)
     console.print(f"{taking.words}.", markup=False, soft_wrap=True)

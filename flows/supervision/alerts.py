@@ -30,7 +30,7 @@ class NotDelivered(MoteurError):  # noqa: N818  it is an outcome, and reads as o
 
 def show(*, everything: bool) -> None:
     """Print the open alerts, or all of them, and how far their delivery is."""
-    settings, console = _settings(), Console(highlight=False)
+    settings, console = _settings(), Console(highlight=False, emoji=False)
     outbox = Outbox()
     found = outbox.alerts() if everything else outbox.open()
     if found:
@@ -87,7 +87,7 @@ def test() -> None:
         NotDelivered: when a sink did not take it.
         ParamsError: when a sink has no address.
     """
-    settings, console = _settings(), Console(highlight=False)
+    settings, console = _settings(), Console(highlight=False, emoji=False)
     outbox, to = Outbox(), sinks(settings)
     if not to:
         for line in where(settings):
@@ -126,7 +126,7 @@ def close(key: str) -> None:
         ParamsError: when there is no such alert.
     """
     Outbox().close(key)
-    Console(highlight=False).print(f"Closed {key}.", markup=False)
+    Console(highlight=False, emoji=False).print(f"Closed {key}.", markup=False)
 
 
 def _settings() -> schema.Alerts:

@@ -39,7 +39,7 @@ def up(root: Path, *, foreground: bool) -> None:
         ResourceError: when a port is taken, or a server of the user's own does not answer.
         NotUp: when a service does not start.
     """
-    params, console = _params(root), Console(highlight=False)
+    params, console = _params(root), Console(highlight=False, emoji=False)
     if supervisor.held(root):
         console.print("Up already.")
         console.print(services_table(supervisor.state(root)))
@@ -173,7 +173,7 @@ def down(root: Path, *, quiet: bool = False) -> None:
     Raises:
         NotUp: when something cannot be ended.
     """
-    console = Console(highlight=False, quiet=quiet)
+    console = Console(highlight=False, emoji=False, quiet=quiet)
     found = _first_state(root)
     if found is None and not supervisor.held(root):
         left = supervisor.sweep(root)

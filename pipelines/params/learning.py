@@ -113,7 +113,7 @@ class Pretraining(Section):
     evaluate_every: Positive
     """Steps between validations."""
     validation_tokens: Positive
-    """Tokens of the validation set used while training (the final figure uses all)."""
+    """The first tokens of the validation split, which are read while training; the final figure is of all."""
     patience: Positive
     """Validations without improvement until training stops early."""
     checkpoint_every: Positive
