@@ -101,6 +101,7 @@ def main(params: Params, tracker: Tracker) -> FinetuningReport:
                 precision=precision,
                 resume=Resumption(store=checkpoints, found=found, every=settings.checkpoint_every, values=watch.values),
                 adapter=custom.adapter,
+                merge_scale=custom.merge_scale,
                 rows=custom.rows,
                 on_step=watch,
                 stop=stage.preempted,

@@ -15,7 +15,7 @@ from pipelines.errors import DataError, ParamsError, Preempted
 from tests import fixtures, learning
 from tests.learning import Stops
 
-ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0.0, "train_embeddings": True}
+ADAPTER = {"rank": 4, "alpha": 8, "dropout": 0.0, "train_embeddings": True, "merge_scale": 1.0}
 SETTINGS = {
     "max_length": 200,
     "learning_rate": 0.01,
@@ -95,6 +95,25 @@ def test_lora_may_leave_the_embeddings_as_they_are_but_for_the_tokens_of_the_rol
     moved = (after != before).any(dim=1).nonzero().flatten().tolist()
     assert tokenizer.convert_ids_to_tokens(moved) == list(chat.ROLES)
     assert report.loss_last < report.loss_first
+
+
+def test_the_update_of_an_adapter_is_merged_with_the_weight_that_is_asked(tmp_path, monkeypatch):
+    import torch
+
+    tuned = {}
+    for scale in (1.0, 0.5):
+        here = tmp_path / str(scale)
+        here.mkdir()
+        lora = {**ADAPTER, "train_embeddings": False, "merge_scale": scale}
+        finetuning.main(workspace(here, monkeypatch, method="lora", lora=lora), NullTracker())
+        tuned[scale] = models.load_causal(here / Artifact.SFT).state_dict()
+    base = models.load_causal(tmp_path / "1.0" / Artifact.BASE).state_dict()
+    matrices = [name for name in base if "_proj" in name and not torch.equal(tuned[1.0][name], base[name])]
+    assert matrices
+    for name in matrices:
+        half = base[name] + 0.5 * (tuned[1.0][name] - base[name])
+        assert torch.allclose(tuned[0.5][name], half, atol=1e-6)
+    assert torch.equal(tuned[0.5]["model.embed_tokens.weight"], tuned[1.0]["model.embed_tokens.weight"])
 
 
 def test_lora_trains_adapters_and_embeddings_and_saves_merged_weights(tmp_path, monkeypatch):

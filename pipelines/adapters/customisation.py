@@ -21,6 +21,8 @@ class Customisation:
 
     adapter: "PeftConfig | None" = None
     """By peft; None: nothing is wrapped."""
+    merge_scale: float = 1.0
+    """Weight of its update when it is merged."""
     rows: Sequence[int] = ()
     """Of the embeddings, which are trained though the rest of these is frozen."""
 
@@ -42,8 +44,9 @@ def prepare(
         return Customisation()
     rows = [tokenizer.convert_tokens_to_ids(token) for token in chat.ROLES]
     if settings.method == "lora":
-        adapter = sft.lora(**settings.lora.model_dump())
-        return Customisation(adapter=adapter, rows=() if settings.lora.train_embeddings else rows)
+        adapter = sft.lora(**settings.lora.model_dump(exclude={"merge_scale"}))
+        rows = [] if settings.lora.train_embeddings else rows
+        return Customisation(adapter=adapter, merge_scale=settings.lora.merge_scale, rows=rows)
     if settings.method == "prompt_tuning":
         rows += open_with(model, tokenizer, settings.prompt_tuning.virtual_tokens, seed)
     for weight in model.parameters():

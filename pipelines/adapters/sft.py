@@ -86,13 +86,15 @@ def train(
     precision: "torch.dtype",
     resume: Resumption,
     adapter: "PeftConfig | None" = None,
+    merge_scale: float = 1.0,
     rows: Sequence[int] = (),
     on_step: Callable[[Step], None] = lambda _step: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train on `batches` of indices into `examples`, in their order, from where `resume` has found it.
 
-    Of embeddings that are frozen `rows` are trained all the same.
+    Of embeddings that are frozen `rows` are trained all the same. An adapter's update is merged with the weight
+    `merge_scale`.
 
     Raises:
         TrainingError: when the loss is not a finite number.
@@ -148,9 +150,17 @@ def train(
         planned_training.run(trainer)
     if stop():
         raise Preempted("Stopped by request; fine-tuning goes on from there at the next run.")
-    trained = trainer.model if adapter is None else trainer.model.merge_and_unload()
+    trained = trainer.model if adapter is None else _merged(trainer.model, merge_scale)
     trained.set_attn_implementation("sdpa")
     return Trained(model=trained.eval(), trainable_parameters=asking - frozen)
+
+
+def _merged(model: Any, scale: float) -> "PreTrainedModel":
+    from peft.helpers import rescale_adapter_scale
+
+    with rescale_adapter_scale(model, scale):
+        merged: PreTrainedModel = model.merge_and_unload()
+    return merged
 
 
 def _train_rows(model: Any, rows: Sequence[int]) -> int:

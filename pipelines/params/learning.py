@@ -162,6 +162,9 @@ class FinetuningLora(Lora):
     train_embeddings: bool
     """True: the embeddings are trained whole. False: only the rows of those tokens are, so that less is learnt and,
     without replay, less than half as much forgotten."""
+    merge_scale: Annotated[float, Field(gt=0, le=1)]
+    """Weight of the update when it is merged into the base model; 1: all of it. Somewhat less unlearns little and
+    forgets much less (WiSE-FT: Wortsman et al. 2021, arXiv:2109.01903)."""
 
 
 class PromptTuning(Section):

@@ -141,8 +141,8 @@ def test_each_method_of_finetuning_is_tried_and_the_best_on_valid_is_measured(wo
     assert "bitfit_adamw_0.05" not in measured
     assert any(line.startswith("LoRA keeps 97% of the gain") and "is met" in line for line in said)
     assert any(line.startswith("Without replay LoRA keeps 97% of the gain") for line in said)
-    assert made(workspace, "lora_replay_0_train_embeddings_False_rank_64_alpha_128")["lora"] == {
-        "rank": 64, "alpha": 128, "dropout": 0.0, "train_embeddings": False
+    assert made(workspace, "lora_replay_0_train_embeddings_False_rank_64_alpha_128_merge_scale_0.88")["lora"] == {
+        "rank": 64, "alpha": 128, "dropout": 0.0, "train_embeddings": False, "merge_scale": 0.88
     }  # fmt: skip
     assert "LoRA keeps 97%" in page.read_text(encoding="utf-8")
     rows = json.loads((workspace / "reports/comparison/finetuning.json").read_text(encoding="utf-8"))["rows"]
