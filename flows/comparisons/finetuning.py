@@ -289,7 +289,7 @@ def _mixture_figure(rows: Sequence[Row], tasks: Sequence[str]) -> dict[str, str]
 def _cells(row: Row) -> list[str]:
     said = row.measured.report
     tried = row.candidate
-    rate = f"{tried.optimizer} {tried.learning_rate:g}" if tried and tried.learning_rate else "as in params.yaml"
+    rate = f"{tried.optimizer} {tried.learning_rate:g}" if tried and tried.learning_rate else "as in params"
     exact, guessed = said["exact_match"], said["exact_match_story_removed"]
     return [
         row.name,

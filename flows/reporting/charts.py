@@ -1,6 +1,7 @@
 """Charts as inline SVG: no script, no request, colours from the page's CSS variables, so that they follow its theme."""
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -29,6 +30,8 @@ class Series:
 
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 40
+LETTER = 6.4
+"""Width of a letter, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ def line_chart(
     *,
     logarithmic: str = "",
 ) -> str:
-    """Lines over two axes; the legend is in the chart when there is more than one line.
+    """Lines over two axes, with a legend when there is more than one line.
 
     `mark` is a place on the horizontal axis and what is there; `logarithmic` names the axes that are: "x" or "xy".
     """
@@ -89,9 +92,8 @@ def line_chart(
     if mark:
         body += _mark(frame, *mark)
     named = list(dict.fromkeys((line.name, line.colour) for line in series if not line.dashed))
-    if len(named) > 1:
-        body += _legend(named)
-    return _svg(WIDTH, HEIGHT, body, f"{y_label} over {x_label}")
+    label = f"{y_label} over {x_label}"
+    return _with_legend(WIDTH, body, named, label) if len(named) > 1 else _svg(WIDTH, HEIGHT, body, label)
 
 
 def _mark(frame: _Frame, value: float, text: str) -> str:
@@ -126,21 +128,19 @@ def bar_chart(groups: Mapping[str, Mapping[str, float]], y_label: str) -> str:
                 f'<text class="tiny" x="{x + bar / 2:.1f}" y="{y - 4 if value >= 0 else y + 11:.1f}"'
                 f' text-anchor="middle">{_bar_text(value)}</text>'
             )
-        body += _wrapped(group, LEFT + step * (place + 0.5), HEIGHT - BOTTOM + 16)
-    legend = [(name, number % 5 + 1) for number, name in enumerate(names)]
-    return _svg(width, HEIGHT + 22, body + _legend(legend, below=HEIGHT + 12), y_label)
+        body += _wrapped(group, LEFT + step * (place + 0.5), HEIGHT - BOTTOM + 16, int(step / LETTER))
+    return _with_legend(width, body, [(name, number % 5 + 1) for number, name in enumerate(names)], y_label)
 
 
 def _bar_text(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.2f}"
 
 
-def _wrapped(text: str, x: float, y: float) -> str:
-    words = text.replace("_", " ").split()
-    lines = [" ".join(words)] if len(text) <= 12 else [" ".join(words[:-1]), words[-1]]
+def _wrapped(text: str, x: float, y: float, letters: int) -> str:
+    lines = textwrap.wrap(text.replace("_", " "), max(letters, 1), break_long_words=False)
     return "".join(
         f'<text class="tick" x="{x:.1f}" y="{y + 12 * row:.1f}" text-anchor="middle">{escape(line)}</text>'
-        for row, line in enumerate(line for line in lines if line)
+        for row, line in enumerate(lines)
     )
 
 
@@ -207,17 +207,19 @@ def _label_y(text: str) -> str:
     )
 
 
-def _legend(entries: Sequence[tuple[str, int]], below: float | None = None) -> str:
-    body, x, y = "", float(LEFT if below else WIDTH - RIGHT), below or TOP + 6
-    for name, colour in entries if below else reversed(entries):
-        wide = 22 + 6.4 * len(name)
-        x -= 0 if below else wide
+def _with_legend(width: float, body: str, entries: Sequence[tuple[str, int]], label: str) -> str:
+    """The chart with its legend below, in as many rows as it takes."""
+    x, y = float(LEFT), HEIGHT + 12.0
+    for name, colour in entries:
+        wide = 22 + LETTER * len(name)
+        if x > LEFT and x + wide > width:
+            x, y = float(LEFT), y + 16
         body += (
             f'<rect x="{x:.1f}" y="{y - 8:.1f}" width="10" height="10" rx="2" style="fill:var(--c{colour})"/>'
             f'<text class="tick" x="{x + 14:.1f}" y="{y + 1:.1f}">{escape(name)}</text>'
         )
-        x += wide if below else 0
-    return body
+        x += wide
+    return _svg(width, y + 10, body, label)
 
 
 def _svg(width: float, height: float, body: str, label: str) -> str:
