@@ -109,6 +109,10 @@ def load_as(made_as: Any, folder: Path, **options: Any) -> "PreTrainedModel":
     return model
 
 
+ENDLESS = 2048
+"""Tokens that a model reads whose positions have no end (BLOOM, MPT), unless `pretraining.context` is longer."""
+
+
 def load_initial(name: str, tokenizer: "PreTrainedTokenizerBase", context: int) -> "PreTrainedModel":
     """The model that pretraining.init names, with embeddings for the tokens that `tokenizer` adds to its own.
 
@@ -125,8 +129,10 @@ def load_initial(name: str, tokenizer: "PreTrainedTokenizerBase", context: int) 
             f" tokenizer: set tokenization.init to {name!r} too in params.yaml."
         )
     model = load_causal(initial(name, "pretraining.init"))
-    limit: int | None = getattr(model.config, "max_position_embeddings", None)  # None: its positions have no end
-    if limit is not None and context > limit:
+    limit: int | None = getattr(model.config, "max_position_embeddings", None)
+    if limit is None:  # its positions have no end, but the stages after this one want to know what fits
+        model.config.max_position_embeddings = limit = max(context, ENDLESS)
+    if context > limit:
         raise ParamsError(
             f"pretraining.context is {context} but {name} reads at most {limit} tokens: lower pretraining.context in"
             " params.yaml."

@@ -1,11 +1,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.adapters import models
+from pipelines.core.judging.likelihood import likelihood
 from pipelines.errors import ArtifactError, DataError, ParamsError
 from tests import fixtures
 from tests.core.learning.architectures import causal, classifier
@@ -141,11 +143,19 @@ def test_an_initial_model_that_reads_less_than_the_context_is_refused(made):
         models.load_initial(str(made[0]), models.load_tokenizer(made[0]), 999)
 
 
-def test_an_initial_model_whose_positions_have_no_end_reads_any_context(made, tmp_path):
+@pytest.mark.parametrize(("context", "reads"), [(64, 2048), (99_999, 99_999)])
+def test_an_initial_model_whose_positions_have_no_end_reads_any_context_and_later_stages_know_how_much(
+    made, tmp_path, context, reads
+):
     tokenizer = made[2]
     bloom = causal("bloom", vocab_size=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
     models.save(bloom, tokenizer, tmp_path / "bloom")
-    assert models.load_initial(str(tmp_path / "bloom"), tokenizer, 99_999).config.model_type == "bloom"
+    model = models.load_initial(str(tmp_path / "bloom"), tokenizer, context)
+    models.save(model, tokenizer, tmp_path / "base")
+    again = models.load_causal(tmp_path / "base")
+    assert again.config.max_position_embeddings == reads
+    ids = np.array(tokenizer("Once upon a time")["input_ids"])
+    assert likelihood(again, ids, 16, 64).bits_per_byte > 0
 
 
 def test_an_initial_model_that_is_nowhere_names_the_key():
