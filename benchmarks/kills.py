@@ -207,7 +207,10 @@ def ended(child: int) -> int:
 
 
 def killed(training: Training, count: int, draw: random.Random) -> Iterator[dict[str, Any]]:
-    """Kill the stage this many times, each time beginning anew; the row so far after each, with the identical ends."""
+    """Kill the stage this many times, each time beginning anew.
+
+    The row so far, with the identical ends, comes after each kill, once one has left a checkpoint to go on from.
+    """
     write_params(training.settings)
     training.forget()
     began = time.monotonic()
@@ -224,12 +227,13 @@ def killed(training: Training, count: int, draw: random.Random) -> Iterator[dict
             continue  # it was faster
         kills, in_writes, resumed = kills + 1, in_writes + in_write, resumed + training.has_checkpoint()
         identical += ended(started(training.stage)) == 0 and training.outputs() == expected
-        if kills == count and not resumed:
-            raise SystemExit(
-                f"None of {kills} kills of {training.stage} left a checkpoint to go on from: every run began anew, and"
-                f" nothing of resuming was seen. Lower {training.stage}.checkpoint_every in SMALL, or raise --count."
-            )
-        yield {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
+        if resumed:
+            yield {"kills": kills, "in_writes": in_writes, "identical": identical, "sha256_of_weights": weights}
+    if not resumed:
+        raise SystemExit(
+            f"None of {kills} kills of {training.stage} left a checkpoint to go on from: every run began anew, and"
+            f" nothing of resuming was seen. Lower {training.stage}.checkpoint_every in SMALL, or raise --count."
+        )
     training.forget()
     write_params({})
     if training.stage in PREPARED and ended(started(training.stage)) != 0:  # as those after it found it
