@@ -12,7 +12,7 @@ from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
 from pipelines.core.learning import attention
 from pipelines.core.learning.padding import right_padded
-from pipelines.core.learning.rewards import Comparison
+from pipelines.core.learning.rewards import Comparison, rewards_of
 from pipelines.errors import Preempted
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def _trainer_class() -> Any:
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-            rewards_B = outputs.logits.squeeze(-1).float()
+            with self.accelerator.autocast():
+                rewards_B = rewards_of(model, inputs["input_ids"], inputs["attention_mask"])
             margins_P = rewards_B[inputs["chosen"]] - rewards_B[inputs["rejected"]]
             loss = -torch.nn.functional.logsigmoid(margins_P).mean()
             self._metrics["train"]["accuracy"].append((margins_P > 0).float().mean().item())
-            return (loss, outputs) if return_outputs else loss
+            return (loss, {"rewards": rewards_B}) if return_outputs else loss
 
     return RankingTrainer
 

@@ -3,15 +3,14 @@
 On two cores with bfloat16 torch's fused attention takes 88 ms forward and backward for 32 sequences of 256 (10 heads of
 32), plain products and a softmax of all scores at once 86 ms, and products block by block (`attention_blocks`) 37 ms.
 
-Sequences of many lengths are read without padding them to the longest: those of near length are padded to a rectangle,
-the rectangles stand one after the other in a single row, and only attention takes them apart again (`Rectangles`).
+It also reads sequences that stand side by side in one row (`side_by_side`).
 
 Shapes: B sequences, H heads, K heads of keys and values, T positions, D width of a head, N = B x H, P positions of all
 rectangles.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -23,51 +22,10 @@ LONGEST = 1024
 PLAIN = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
 """Types of model whose attention is causal softmax over scaled products and nothing besides: no bias by distance (as
 ALiBi), no cap on the scores, no sinks, no looking ahead; whose logits are a linear layer of the last hidden state."""
-ROWS = 8
-"""Sequences of a rectangle. Fewer are padded less and keep two cores less busy."""
-
-
-class Rectangles(NamedTuple):
-    """Sequences side by side in one row, as a model with this attention reads them."""
-
-    ids_1P: "Tensor"
-    positions_1P: "Tensor"
-    shapes: list[tuple[int, int]]
-    """Sequences and positions of each rectangle."""
-    offsets_B: "Tensor"
-    """Where each sequence begins in the row."""
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """What the model is called with. The mask is of ones: without one transformers would make a dense one."""
-        import torch
-
-        return {
-            "input_ids": self.ids_1P,
-            "position_ids": self.positions_1P,
-            "attention_mask": torch.ones_like(self.ids_1P),
-            "rectangles": self.shapes,
-        }
-
-
-def side_by_side(ids_BT: "Tensor", lengths_B: "Tensor") -> Rectangles:
-    """Lay out sequences that are padded on the right."""
-    import torch
-
-    order_B = lengths_B.argsort(stable=True)
-    groups = torch.split(order_B, ROWS)
-    shapes = [(len(rows), int(lengths_B[rows[-1]])) for rows in groups]
-    offsets_B, start = torch.empty_like(order_B), 0
-    for rows, (count, length) in zip(groups, shapes, strict=True):
-        offsets_B[rows] = start + length * torch.arange(count, device=rows.device)
-        start += count * length
-    ids_1P = torch.cat([ids_BT[rows, :length].flatten() for rows, (_, length) in zip(groups, shapes, strict=True)])
-    steps = [torch.arange(length, device=ids_BT.device).repeat(count) for count, length in shapes]
-    return Rectangles(ids_1P[None], torch.cat(steps)[None], shapes, offsets_B)
 
 
 def is_fastest(model: Any) -> bool:
-    """Whether a model has the attention of this module, and hence reads `Rectangles`."""
+    """Whether a model has the attention of this module, and hence reads what is laid out `side_by_side`."""
     return bool(model.config._attn_implementation == NAME)  # noqa: SLF001  there is no public reader
 
 

@@ -19,35 +19,63 @@ from torch.nn import functional
 from pipelines.core.learning import attention, plain_llama
 
 
-def fits(model: Any) -> bool:
-    """Whether `hidden` computes what `model` would while it learns."""
+def fits(body: Any) -> bool:
+    """Whether `hidden` computes what the body of a model would while it learns."""
     return (
-        plain_llama.is_plain(model)
-        and attention.is_fastest(model)
-        and not (model.config.attention_dropout or model.model.gradient_checkpointing)
+        plain_llama.is_plain(body)
+        and attention.is_fastest(body)
+        and not (body.config.attention_dropout or body.gradient_checkpointing)
     )
 
 
-def hidden(model: Any, embedded_BTC: Tensor, positions_BT: Tensor | None) -> Tensor:
-    """The last hidden states (B, T, C), in the precision of the embeddings, to which weights are cast."""
-    body, x_BTC = model.model, embedded_BTC
+def hidden(
+    body: Any,
+    embedded_BTC: Tensor,
+    positions_BT: Tensor | None,
+    *,
+    rectangles: Sequence[tuple[int, int]] | None = None,
+    places_K: Tensor | None = None,
+) -> Tensor:
+    """The last hidden states (B, T, C), in the precision of the embeddings, to which weights are cast.
+
+    Args:
+        body: A `LlamaModel`.
+        embedded_BTC: Embeddings of the tokens.
+        positions_BT: Of each token in its document; where one is not the next, another document begins.
+        rectangles: Sequences and positions of each, where the only row holds rectangles (`side_by_side`).
+        places_K: Which positions' states are wanted, (B, K, C) then; all without it.
+    """
+    x_BTC = embedded_BTC
     if positions_BT is None:
         positions_BT = torch.arange(x_BTC.shape[1], device=x_BTC.device)[None]
     cosine_BTD, sine_BTD = plain_llama.turns(body.rotary_emb, x_BTC, positions_BT)
     turns = cosine_BTD[:, None], sine_BTD[:, None]
-    mask_B1TT = attention.packed_mask(positions_BT, x_BTC.dtype)
+    mask_B1TT = None if rectangles else attention.packed_mask(positions_BT, x_BTC.dtype)
     for layer in body.layers:
-        x_BTC = x_BTC + _attention(layer.self_attn, _normed(layer.input_layernorm, x_BTC), turns, mask_B1TT)
+        normed_BTC = _normed(layer.input_layernorm, x_BTC)
+        seen_BTC = _attention(layer.self_attn, normed_BTC, turns, mask_B1TT, rectangles)
+        if places_K is not None and layer is body.layers[-1]:  # nobody looks at the others any more
+            x_BTC, seen_BTC = x_BTC[:, places_K], seen_BTC[:, places_K]
+        x_BTC = x_BTC + _linear(seen_BTC, layer.self_attn.o_proj)
         x_BTC = x_BTC + _feed_forward(layer.mlp, _normed(layer.post_attention_layernorm, x_BTC))
     return _normed(body.norm, x_BTC)
 
 
-def _attention(module: Any, x_BTC: Tensor, turns: tuple[Tensor, Tensor], mask_B1TT: Tensor | None) -> Tensor:
+def _attention(
+    module: Any,
+    x_BTC: Tensor,
+    turns: tuple[Tensor, Tensor],
+    mask_B1TT: Tensor | None,
+    rectangles: Sequence[tuple[int, int]] | None,
+) -> Tensor:
+    """What each position sees of those up to itself, all heads side by side."""
     all_BTX = _linear(x_BTC, module.q_proj, module.k_proj, module.v_proj)
     all_BTED, kv_heads = torch.unflatten(all_BTX, -1, (-1, module.head_dim)), module.config.num_key_value_heads
     query_BHTD, key_BKTD, value_BKTD = TurnedHeads.apply(all_BTED, *turns, kv_heads)  # type: ignore[no-untyped-call]
-    seen_BTHD, _ = attention.causal_attention(module, query_BHTD, key_BKTD, value_BKTD, mask_B1TT, module.scaling)
-    return _linear(seen_BTHD.flatten(2), module.o_proj)
+    seen_BTHD, _ = attention.causal_attention(
+        module, query_BHTD, key_BKTD, value_BKTD, mask_B1TT, module.scaling, rectangles=rectangles
+    )
+    return seen_BTHD.flatten(2)
 
 
 def _feed_forward(module: Any, x_BTC: Tensor) -> Tensor:

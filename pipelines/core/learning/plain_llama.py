@@ -34,8 +34,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def is_plain(model: Any) -> bool:
-    """Whether a model is a Llama in which nothing was replaced, added, hooked or patched."""
-    return type(model) is llama.LlamaForCausalLM and all(
+    """Whether a model is a Llama, or the body of one, in which nothing was replaced, added, hooked or patched."""
+    return type(model) in (llama.LlamaForCausalLM, llama.LlamaModel) and all(
         type(part) in PARTS and "forward" not in vars(part) and not any(getattr(part, hooks) for hooks in HOOKS)
         for part in model.modules()
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
+from pipelines.core.learning import side_by_side
 from pipelines.core.learning.decoding import chat_ids, longest
 from pipelines.core.learning.padding import by_length, right_padded
 
@@ -113,6 +114,16 @@ def score_ids(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, b
 
 def rewards_of(model: "PreTrainedModel", ids_BT: "torch.Tensor", mask_BT: "torch.Tensor") -> "torch.Tensor":
     """Rewards (B), float32: the head's output at the last token that is not padding, or wherever the model has it."""
+    import torch
+
+    from pipelines.core.learning import llama_training
+
+    pad = model.config.pad_token_id
+    if pad is not None and llama_training.fits(model.base_model):
+        ends_B = (torch.arange(ids_BT.shape[1], device=ids_BT.device) * (ids_BT != pad)).argmax(dim=1)
+        laid = side_by_side.laid_out(ids_BT, ends_B + 1)
+        rows_B = torch.arange(len(ids_BT), device=ids_BT.device)
+        return headed(model, side_by_side.hidden(model, laid, laid.places(rows_B, ends_B)))
     rewards_B: torch.Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, **_uncached(model)).logits.squeeze(-1)
     return rewards_B.float()
 
@@ -135,8 +146,13 @@ def looks_ahead(model: "PreTrainedModel") -> bool:
 def token_rewards(model: "PreTrainedModel", **inputs: Any) -> "torch.Tensor":
     """The head's output at every token, (B, T), float32."""
     hidden_BTD = model.base_model(**inputs, **_uncached(model.base_model)).last_hidden_state
-    rewards_BT: torch.Tensor = model.score(hidden_BTD).squeeze(-1).float()
-    return rewards_BT
+    return headed(model, hidden_BTD)
+
+
+def headed(model: "PreTrainedModel", hidden: "torch.Tensor") -> "torch.Tensor":
+    """The head's output for hidden states, whose last dimension is the width of the model; float32."""
+    rewards: torch.Tensor = model.score(hidden).squeeze(-1).float()
+    return rewards
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipelines.core.learning import attention, decoding, rewards
+from pipelines.core.learning import attention, decoding, rewards, side_by_side
 from pipelines.core.learning.padding import right_padded
 
 if TYPE_CHECKING:
@@ -118,12 +118,16 @@ def _logits(
 ) -> "Tensor":
     """Logits (K, V) from which each token of the responses was drawn; no others are computed where that can be."""
     import torch
+    from transformers import PreTrainedModel
 
     columns_K = said.starts_B[rows_K] - 1 + steps_K
     if attention.is_fastest(model):
-        laid = attention.side_by_side(said.ids_BT, said.lengths() - 1)
-        wanted_K = laid.offsets_B[rows_K] + columns_K
-        found_KV = model(**laid.inputs, use_cache=False, logits_to_keep=wanted_K).logits[0]
+        laid = side_by_side.laid_out(said.ids_BT, said.lengths() - 1)
+        places_K = laid.places(rows_K, columns_K)
+        if isinstance(model, PreTrainedModel):
+            found_KV = model.get_output_embeddings()(side_by_side.hidden(model, laid, places_K))
+        else:  # what only can be called, as a model with its adapter off
+            found_KV = model(**laid.inputs, use_cache=False, logits_to_keep=places_K).logits[0]
     else:
         first = int(said.starts_B.min()) - 1
         kept = torch.arange(first, said.ids_BT.shape[1] - 1, device=said.ids_BT.device)
@@ -146,8 +150,8 @@ def token_values(model: "PreTrainedModel", said: Sequences) -> "Tensor":
     rows_K, steps_K = _places(said)
     columns_K = said.starts_B[rows_K] - 1 + steps_K
     if attention.is_fastest(model):
-        laid = attention.side_by_side(said.ids_BT, said.lengths() - 1)
-        values_K = rewards.token_rewards(model, **laid.inputs)[0, laid.offsets_B[rows_K] + columns_K]
+        laid = side_by_side.laid_out(said.ids_BT, said.lengths() - 1)
+        values_K = rewards.headed(model, side_by_side.hidden(model, laid, laid.places(rows_K, columns_K)))
     else:
         values_K = rewards.token_rewards(model, input_ids=said.ids_BT)[rows_K, columns_K]
     return said.spread(values_K, rows_K, steps_K)

@@ -126,8 +126,8 @@ def _hidden(model: "PreTrainedModel", batch: Batch, *, device: "torch.device", p
     table = body.get_input_embeddings()
     embedded_BTD = table(batch.inputs_BT.to(device)).to(precision)
     places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
-    if llama_training.fits(model):
-        return llama_training.hidden(model, embedded_BTD, places_BT)
+    if llama_training.fits(body):
+        return llama_training.hidden(body, embedded_BTD, places_BT)
     weights = {name: weight.to(precision) for name, weight in body.named_parameters() if weight is not table.weight}
     inputs = {"inputs_embeds": embedded_BTD, "position_ids": places_BT, "use_cache": False}
     hidden_BTD: Tensor = torch.func.functional_call(body, weights, (), inputs).last_hidden_state

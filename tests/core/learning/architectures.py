@@ -30,7 +30,7 @@ def causal(kind: str, *, vocab_size: int = 60, eos: int = 1, pad: int = 0, conte
             del shape["head_dim"]
     if kind == "gpt2":
         shape["n_embd"] = shape.pop("hidden_size")
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **facts, **shape, **more)).eval()
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **facts, **(shape | more))).eval()
 
 
 def classifier(kind: str, *, vocab_size: int, pad: int | None, context: int = 256, num_labels: int = 1) -> Any:

@@ -36,7 +36,7 @@ def learnt(made, data, precision=torch.float32):
 
 
 def by_modules(monkeypatch):
-    monkeypatch.setattr(llama_training, "fits", lambda _model: False)
+    monkeypatch.setattr(llama_training, "fits", lambda _body: False)
 
 
 def random(*shape):
@@ -61,7 +61,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradients_are_those_of_transformers_modules(kind, separator, monkeypatch):
     made, data = llama(**KINDS[kind]), batch(separator)
-    assert llama_training.fits(made)
+    assert llama_training.fits(made.base_model)
     found = learnt(made, data)
     by_modules(monkeypatch)
     torch.testing.assert_close(found, learnt(made, data), rtol=1e-4, atol=1e-6)
@@ -122,11 +122,11 @@ CHANGES = {
 def test_a_model_that_is_changed_in_any_way_is_left_to_its_modules(change):
     made = llama()
     CHANGES[change](made)
-    assert not llama_training.fits(made)
+    assert not llama_training.fits(made.base_model)
 
 
 @pytest.mark.parametrize("kind", sorted(attention.PLAIN - {"llama"}))
 def test_other_types_are_left_to_their_modules(kind):
     made = architectures.causal(kind)
     attention.use_fastest(made, device=CPU, context=CONTEXT)
-    assert not llama_training.fits(made)
+    assert not llama_training.fits(made.base_model)
