@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from rich.console import Console
 
 from benchmarks.load import Load
 from benchmarks.timeline import Timeline, clock
+from flows import terminal
 from flows.drift import batch
 from flows.retraining import records
 from flows.workspaces import clones, profiles
@@ -373,7 +373,7 @@ def main() -> int:
     parser.add_argument("--keep-up", action="store_true", help="Leave the services up, to look around afterwards.")
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
-    console = Console(highlight=False)
+    console = terminal.console()
     _clear(folder)
     timeline = Timeline(folder, console)
     ports = free_ports(3)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows import terminal
 from flows.champions import history, promotion
 from flows.champions.history import Entry, Reign
 from pipelines.adapters.alerts import Outbox
@@ -25,7 +26,7 @@ GROUPS = {"lineage": "Is it what was recorded?", "quality": "Is it good?", "serv
 
 def promote(root: Path, *, version: int | None, who: str | None, why: str, again: bool) -> int:
     """Promote and show the verdict; return the exit code."""
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     outcome = promotion.promote(
         root, version=version, who=who, why=why, again=again, say=lambda text: _line(console, text)
     )
@@ -62,7 +63,7 @@ def table(verdict: Mapping[str, Any]) -> Table:
 
 def rollback(root: Path, *, to: int | None, who: str | None, why: str) -> None:
     """Roll back and say how long it took."""
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     began = time.monotonic()
     outcome = promotion.rollback(root, to=to, who=who, why=why, say=lambda text: _line(console, text))
     _line(console, f"{outcome.words} ({time.monotonic() - began:.1f} s)")
@@ -70,7 +71,7 @@ def rollback(root: Path, *, to: int | None, who: str | None, why: str) -> None:
 
 def history_of(root: Path, *, at: str | None, as_json: bool) -> None:
     """Print the history, or which version was live at a time."""
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     entries = history.read(root)
     if at is not None:
         start, end = history.period(at, datetime.now().astimezone().date())

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from flows import terminal
 from flows.champions import history, succession
 from pipelines.adapters import cache, files, release
 from pipelines.adapters.registry import ALIASES, Registry, is_made, open_registry
@@ -156,7 +157,7 @@ def _history(root: Path, champion: int | None) -> list[Finding]:
 
 def show(root: Path, *, mend: bool, every: bool) -> int:
     """Look at everything, print it, and return how many things are bad."""
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     bad = sum(_say(console, finding) for finding in workspace(root, mend=mend))
     if is_made(root):
         found = open_registry(root=root)

@@ -111,9 +111,9 @@ def table(verdict: "Verdict") -> "Table":
 
 def show(verdict: "Verdict") -> None:
     """Print the verdict, the table, and where the page is."""
-    from rich.console import Console
+    from flows import terminal
 
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     colour = {"ok": "green", "watch": "yellow", "drift": "red"}.get(verdict.state, "yellow")
     console.print(f"[bold {colour}]{verdict.state}[/bold {colour}]")
     console.print(verdict.words, markup=False, soft_wrap=True)

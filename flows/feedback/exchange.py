@@ -14,10 +14,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows import terminal
 from flows.feedback import labelling
 from pipelines import stage
 from pipelines.adapters import files, labels, locks, rankings
@@ -228,7 +228,7 @@ def export(
 
 def show_import(checkout: Path, sources: Sequence[Path], *, annotator: str | None, by_instructions: bool) -> None:
     """Import, and print what came in and what was left out and why."""
-    params, console = stage.load_params(checkout / "params.yaml"), Console(highlight=False, emoji=False)
+    params, console = stage.load_params(checkout / "params.yaml"), terminal.console()
     made = take(checkout, params, sources, annotator=annotator, by_instructions=by_instructions)
     for one in made:
         target = one.target.relative_to(checkout)
@@ -282,7 +282,7 @@ def table(made: Sequence[Made]) -> Table:
 
 def show_export(checkout: Path, target: Path, *, tasks: Sequence[str], num_prompts: int | None) -> None:
     """Export, and say what comes next."""
-    params, console = stage.load_params(checkout / "params.yaml"), Console(highlight=False, emoji=False)
+    params, console = stage.load_params(checkout / "params.yaml"), terminal.console()
     count = export(checkout, params, target, tasks=tasks, num_prompts=num_prompts)
     console.print(
         f"{count:,} prompts with responses in {target}. Fill in ranks (1 is best, equal is a tie, null or F failed) as"

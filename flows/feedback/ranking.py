@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
+from flows import terminal
 from flows.champions import history
 from flows.feedback import exchange, labelling
 from flows.feedback.labelling import Item
@@ -170,7 +169,7 @@ def show(checkout: Path, *, annotator: str | None, num: int | None) -> None:
     Raises:
         DataError: nothing was sampled, or the same annotator ranks in another terminal.
     """
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)

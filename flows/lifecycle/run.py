@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from flows import terminal
 from flows.planning import plan as planning
 from flows.reporting import page
 from flows.stages import figures, graph, ledger
@@ -44,7 +45,7 @@ def run(root: Path, *, start: str | None, force: bool) -> int:
 
 
 def _run(root: Path, params: Params, *, start: str | None, force: bool) -> int:
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     pipeline = graph.lifecycle(params)
     for name, process in pipeline.running.items():
         raise ResourceError(f"DVC runs the stage {name} here already, as process {process}: wait for it, or stop it")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from flows import terminal
 from flows.lifecycle import live, run
 from flows.stages import figures, graph, ledger
 from pipelines.adapters import locks
@@ -17,7 +17,7 @@ def show() -> None:
     """Print the state of the workspace, which is the current folder."""
     from pipelines import stage
 
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     params = stage.load_params()
     pipeline = graph.lifecycle(params)
     run.drain()

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from flows import terminal
 from flows.planning import budgeting, scaling, speed
 from flows.planning.speed import Speed
 from flows.stages import figures, graph, ledger
@@ -50,7 +51,7 @@ def show(source: Path, *, apply: budgeting.What | None = None) -> None:
         source: Where the user's values stand: params.yaml, or a profile.
         apply: First settle the budget and write what it comes to into `source`.
     """
-    console = Console(highlight=False, emoji=False)
+    console = terminal.console()
     params = frame.load_params()
     if apply is not None:
         choice = budgeting.chosen(params, apply, scaling.law(), speed.measured)

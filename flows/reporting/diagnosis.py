@@ -11,11 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows import process
+from flows import process, terminal
 from pipelines import stage
 from pipelines.adapters import files
 from pipelines.artifacts import Artifact, State
@@ -37,7 +36,7 @@ def show(root: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(verdict) for verdict in verdicts], ensure_ascii=False, indent=2))  # noqa: T201
     else:
-        Console(highlight=False, emoji=False).print(table(verdicts))
+        terminal.console().print(table(verdicts))
     return AT_FAULT if any(verdict.state == "at fault" for verdict in verdicts) else 0
 
 

@@ -16,9 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
+from flows import terminal
 from pipelines.adapters import files, locks, requests
 from pipelines.adapters.requests import Logged
 from pipelines.artifacts import State
@@ -195,7 +195,7 @@ def show(checkout: Path, *, kind: Kind, answers: bool, since: str | None) -> Non
     from flows.champions import history
     from pipelines import stage
 
-    params, console = stage.load_params(checkout / "params.yaml"), Console(highlight=False, emoji=False)
+    params, console = stage.load_params(checkout / "params.yaml"), terminal.console()
     start = history.period(since, date.today(), "--since")[0] if since is not None else None  # noqa: DTZ011  as they say
     taking = take(checkout, params, kind=kind, answers=answers, since=start)
     console.print(f"{taking.words}.", markup=False, soft_wrap=True)

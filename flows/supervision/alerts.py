@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows import terminal
 from flows.supervision import supervisor
 from pipelines import params as schema
 from pipelines.adapters.alert_delivery import deliver
@@ -30,7 +30,7 @@ class NotDelivered(MoteurError):  # noqa: N818  it is an outcome, and reads as o
 
 def show(*, everything: bool) -> None:
     """Print the open alerts, or all of them, and how far their delivery is."""
-    settings, console = _settings(), Console(highlight=False, emoji=False)
+    settings, console = _settings(), terminal.console()
     outbox = Outbox()
     found = outbox.alerts() if everything else outbox.open()
     if found:
@@ -87,7 +87,7 @@ def test() -> None:
         NotDelivered: when a sink did not take it.
         ParamsError: when a sink has no address.
     """
-    settings, console = _settings(), Console(highlight=False, emoji=False)
+    settings, console = _settings(), terminal.console()
     outbox, to = Outbox(), sinks(settings)
     if not to:
         for line in where(settings):
@@ -126,7 +126,7 @@ def close(key: str) -> None:
         ParamsError: when there is no such alert.
     """
     Outbox().close(key)
-    Console(highlight=False, emoji=False).print(f"Closed {key}.", markup=False)
+    terminal.console().print(f"Closed {key}.", markup=False)
 
 
 def _settings() -> schema.Alerts:

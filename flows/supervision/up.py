@@ -15,6 +15,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from flows import terminal
 from flows.stages import figures
 from flows.supervision import services, supervisor
 from pipelines.adapters import alert_sinks
@@ -39,7 +40,7 @@ def up(root: Path, *, foreground: bool) -> None:
         ResourceError: when a port is taken, or a server of the user's own does not answer.
         NotUp: when a service does not start.
     """
-    params, console = _params(root), Console(highlight=False, emoji=False)
+    params, console = _params(root), terminal.console()
     if supervisor.held(root):
         console.print("Up already.")
         console.print(services_table(supervisor.state(root)))
@@ -173,7 +174,7 @@ def down(root: Path, *, quiet: bool = False) -> None:
     Raises:
         NotUp: when something cannot be ended.
     """
-    console = Console(highlight=False, emoji=False, quiet=quiet)
+    console = terminal.console(quiet=quiet)
     found = _first_state(root)
     if found is None and not supervisor.held(root):
         left = supervisor.sweep(root)
