@@ -107,7 +107,7 @@ def test_the_reward_rises(workspace, monkeypatch):
     )
     report = run(
         tasks=["story_writing"],
-        iterations=12,
+        iterations=20,
         prompts_per_iteration=32,
         max_new_tokens=12,
         learning_rate=3e-3,

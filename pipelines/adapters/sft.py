@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters import planned_training
 from pipelines.adapters.resumption import Resumption
-from pipelines.core.learning import attention, optimizers
+from pipelines.core.learning import attention, optimizers, side_by_side
 from pipelines.core.learning.decoding import longest
 from pipelines.core.learning.padding import IGNORED, MULTIPLE, rounded
 from pipelines.errors import Preempted
@@ -219,8 +219,7 @@ def _trainer_class() -> Any:
             asked_BT = labels_BT != IGNORED
             with self.accelerator.autocast():
                 if plain:
-                    hidden_BTD = causal.base_model(inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
-                    logits_NV = _logits(causal.get_output_embeddings(), hidden_BTD[asked_BT])
+                    logits_NV = _logits(causal.get_output_embeddings(), _hidden(causal, inputs["input_ids"], asked_BT))
                 else:
                     logits_NV = causal(inputs["input_ids"], use_cache=False).logits[:, :-1][asked_BT]
             weights_N = turn_weights(asked_BT, self.exponent)[asked_BT]
@@ -231,6 +230,17 @@ def _trainer_class() -> Any:
             Trainer.log(self, logs, start_time)
 
     return PlannedTrainer
+
+
+def _hidden(model: Any, ids_BT: "torch.Tensor", asked_BT: "torch.Tensor") -> "torch.Tensor":
+    """The last hidden states (N, D) of the tokens after which one is asked for."""
+    import torch
+
+    if not attention.is_fastest(model):
+        hidden_BTD: torch.Tensor = model.base_model(ids_BT, use_cache=False).last_hidden_state
+        return hidden_BTD[:, :-1][asked_BT]
+    laid = side_by_side.laid_out(ids_BT, torch.full((len(ids_BT),), ids_BT.shape[1]))
+    return side_by_side.hidden(model, laid, laid.places(*asked_BT.nonzero(as_tuple=True)))
 
 
 def _logits(head: Any, hidden_ND: "torch.Tensor") -> "torch.Tensor":

@@ -33,32 +33,35 @@ def hidden(
     embedded_BTC: Tensor,
     positions_BT: Tensor | None,
     *,
+    precision: torch.dtype,
     rectangles: Sequence[tuple[int, int]] | None = None,
     places_K: Tensor | None = None,
 ) -> Tensor:
-    """The last hidden states (B, T, C), in the precision of the embeddings, to which weights are cast.
+    """The last hidden states (B, T, C), in the precision asked for, to which weights are cast.
 
     Args:
         body: A `LlamaModel`.
-        embedded_BTC: Embeddings of the tokens.
+        embedded_BTC: Embeddings of the tokens. What the layers add up is kept in their precision.
         positions_BT: Of each token in its document; where one is not the next, another document begins.
+        precision: Of all that a layer computes.
         rectangles: Sequences and positions of each, where the only row holds rectangles (`side_by_side`).
         places_K: Which positions' states are wanted, (B, K, C) then; all without it.
     """
     x_BTC = embedded_BTC
     if positions_BT is None:
         positions_BT = torch.arange(x_BTC.shape[1], device=x_BTC.device)[None]
-    cosine_BTD, sine_BTD = plain_llama.turns(body.rotary_emb, x_BTC, positions_BT)
+    like = x_BTC.new_empty(0, dtype=precision)
+    cosine_BTD, sine_BTD = plain_llama.turns(body.rotary_emb, like, positions_BT)
     turns = cosine_BTD[:, None], sine_BTD[:, None]
-    mask_B1TT = None if rectangles else attention.packed_mask(positions_BT, x_BTC.dtype)
+    mask_B1TT = None if rectangles else attention.packed_mask(positions_BT, precision)
     for layer in body.layers:
-        normed_BTC = _normed(layer.input_layernorm, x_BTC)
+        normed_BTC = _normed(layer.input_layernorm, x_BTC, precision)
         seen_BTC = _attention(layer.self_attn, normed_BTC, turns, mask_B1TT, rectangles)
         if places_K is not None and layer is body.layers[-1]:  # nobody looks at the others any more
             x_BTC, seen_BTC = x_BTC[:, places_K], seen_BTC[:, places_K]
         x_BTC = x_BTC + _linear(seen_BTC, layer.self_attn.o_proj)
-        x_BTC = x_BTC + _feed_forward(layer.mlp, _normed(layer.post_attention_layernorm, x_BTC))
-    return _normed(body.norm, x_BTC)
+        x_BTC = x_BTC + _feed_forward(layer.mlp, _normed(layer.post_attention_layernorm, x_BTC, precision))
+    return _normed(body.norm, x_BTC, precision)
 
 
 def _attention(
@@ -90,28 +93,29 @@ def _linear(x_BTC: Tensor, *layers: nn.Linear) -> Tensor:
     return y_BTX.add_(torch.cat(biases)) if biases else y_BTX
 
 
-def _normed(norm: Any, x_BTC: Tensor) -> Tensor:
-    normed_BTC: Tensor = Norm.apply(x_BTC, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call]
+def _normed(norm: Any, x_BTC: Tensor, precision: torch.dtype) -> Tensor:
+    normed_BTC: Tensor = Norm.apply(x_BTC, norm.weight, norm.variance_epsilon, precision)  # type: ignore[no-untyped-call]
     return normed_BTC
 
 
 class Norm(torch.autograd.Function):
-    """`apply(x, weight, epsilon)`: root mean square norm (Zhang and Sennrich 2019, arXiv:1910.07467) of the rows of x.
+    """`apply(x, weight, epsilon, precision)`: root mean square norm of the rows of x.
 
+    Source: Zhang and Sennrich 2019, arXiv:1910.07467.
     y = u w with u = x r and r = (mean(x^2) + epsilon)^-1/2, so dx = r (g - u mean(g u)) with g = w dy. Computed in
     float32 at least, and rounded once.
     """
 
     @staticmethod
-    def forward(context: Any, x_BTC: Tensor, weight_C: Tensor, epsilon: float) -> Tensor:
-        """y, in the precision of x."""
+    def forward(context: Any, x_BTC: Tensor, weight_C: Tensor, epsilon: float, precision: torch.dtype) -> Tensor:
+        """y, in this precision."""
         wide_BTC = _wide(x_BTC)
         scale_BT1 = wide_BTC.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         context.save_for_backward(x_BTC, weight_C, scale_BT1)
-        return wide_BTC.mul_(scale_BT1).mul_(weight_C).to(x_BTC.dtype)
+        return wide_BTC.mul_(scale_BT1).mul_(weight_C).to(precision)
 
     @staticmethod
-    def backward(context: Any, gradient_BTC: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(context: Any, gradient_BTC: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Gradients of x and weight."""
         x_BTC, weight_C, scale_BT1 = context.saved_tensors
         unit_BTC, wide_BTC = _wide(x_BTC).mul_(scale_BT1), _wide(gradient_BTC)
@@ -119,7 +123,7 @@ class Norm(torch.autograd.Function):
         wide_BTC.mul_(weight_C)
         mean_BT1 = (unit_BTC * wide_BTC).mean(-1, keepdim=True)
         of_x_BTC = wide_BTC.addcmul_(unit_BTC, mean_BT1, value=-1).mul_(scale_BT1)
-        return of_x_BTC.to(x_BTC.dtype), of_weight_C, None
+        return of_x_BTC.to(x_BTC.dtype), of_weight_C, None, None
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -8,11 +8,15 @@ Shapes: B sequences, T tokens of the longest, P positions of all rectangles, K p
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines.core.learning.padding import MULTIPLE
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 8
 """Sequences of a rectangle. Fewer are padded less and keep two cores less busy."""
+FEW_SHAPES = 4 * MULTIPLE
+"""How many places are asked for is rounded up to it."""
 
 
 class Rectangles(NamedTuple):
@@ -64,6 +68,7 @@ def hidden(model: Any, laid: Rectangles, places_K: "Tensor") -> "Tensor":
     A plain Llama computes its last layer at these places alone.
     """
     import torch
+    from torch.nn import functional
 
     from pipelines.core.learning import llama_training
 
@@ -71,7 +76,14 @@ def hidden(model: Any, laid: Rectangles, places_K: "Tensor") -> "Tensor":
     if not llama_training.fits(body):
         states_PC: Tensor = body(**laid.inputs, use_cache=False).last_hidden_state[0]
         return states_PC[places_K]
-    embedded_1PC = body.embed_tokens(laid.ids_1P)
-    if torch.is_autocast_enabled(embedded_1PC.device.type):
-        embedded_1PC = embedded_1PC.to(torch.get_autocast_dtype(embedded_1PC.device.type))
-    return llama_training.hidden(body, embedded_1PC, laid.positions_1P, rectangles=laid.shapes, places_K=places_K)[0]
+    embedded_1PC, kind = body.embed_tokens(laid.ids_1P), laid.ids_1P.device.type
+    several_K = functional.pad(places_K, (0, -len(places_K) % FEW_SHAPES))
+    states_1KC = llama_training.hidden(
+        body,
+        embedded_1PC,
+        laid.positions_1P,
+        precision=torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else embedded_1PC.dtype,
+        rectangles=laid.shapes,
+        places_K=several_K,
+    )
+    return states_1KC[0, : len(places_K)]

@@ -124,12 +124,12 @@ def _hidden(model: "PreTrainedModel", batch: Batch, *, device: "torch.device", p
         seen: Tensor = _read(body, batch, device=device, precision=precision).last_hidden_state
         return seen
     table = body.get_input_embeddings()
-    embedded_BTD = table(batch.inputs_BT.to(device)).to(precision)
+    embedded_BTD = table(batch.inputs_BT.to(device))
     places_BT = None if batch.positions_BT is None else batch.positions_BT.to(device)
     if llama_training.fits(body):
-        return llama_training.hidden(body, embedded_BTD, places_BT)
+        return llama_training.hidden(body, embedded_BTD, places_BT, precision=precision)
     weights = {name: weight.to(precision) for name, weight in body.named_parameters() if weight is not table.weight}
-    inputs = {"inputs_embeds": embedded_BTD, "position_ids": places_BT, "use_cache": False}
+    inputs = {"inputs_embeds": embedded_BTD.to(precision), "position_ids": places_BT, "use_cache": False}
     hidden_BTD: Tensor = torch.func.functional_call(body, weights, (), inputs).last_hidden_state
     return hidden_BTD
 
