@@ -40,6 +40,7 @@ CURVE = (
     "unfinished_penalty",
     "kl_penalty",
     "kl_coefficient",
+    "length_weight",
 )
 AXIS = ("updates", "kl", "reward", "held_out_reward", "gold", "length", "finished")
 DEAD_SPREAD = 1e-6

@@ -123,7 +123,7 @@ def test_the_curve_has_a_line_for_each_iteration(workspace):
     run()
     header, *lines = Path("reports/curves/ppo.csv").read_text().splitlines()
     assert header.startswith("iteration,reward,kl,entropy,clip_share,explained_variance,length,finished,")
-    assert header.endswith(",reward_model,reward_functions,unfinished_penalty,kl_penalty,kl_coefficient")
+    assert header.endswith(",reward_model,reward_functions,unfinished_penalty,kl_penalty,kl_coefficient,length_weight")
     assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4"]
 
 

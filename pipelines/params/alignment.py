@@ -261,6 +261,10 @@ class Ppo(Section):
     the reward model and by the held-out one."""
     max_length_change: Rate | None
     """And by which share the mean length of its responses may differ from the instruction model's; None: by any."""
+    length_coefficient: Annotated[float, Field(ge=0)]
+    """Weight at which responses are drawn back to the length of the first rollout, in whitened rewards for a response
+    that is longer or shorter than its rollout's mean by that length. It is 0 up to half of `max_length_change`, this at
+    the whole, and grows on. Without that limit there is none."""
     checkpoint_every: Positive
     """Iterations between checkpoints."""
     evaluation_prompts: Annotated[int, Field(ge=2)]

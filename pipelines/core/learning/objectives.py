@@ -38,6 +38,14 @@ def steered(coefficient: float, kl: float, *, target: float, responses: int, hor
     return coefficient * (1 + error * responses / horizon)
 
 
+def beyond_half(length: float, first: float, limit: float | None) -> float:
+    """How far a length has gone from the first one beyond half of the share it may: 0 up to there, 1 at the limit.
+
+    It grows on past the limit; without one it is 0.
+    """
+    return 0.0 if limit is None else max(0.0, 2 * abs(length / first - 1) / limit - 1)
+
+
 def advantages(
     rewards_BN: "Tensor", values_BN: "Tensor", mask_BN: "Tensor", *, discount: float, gae_lambda: float
 ) -> "Tensor":

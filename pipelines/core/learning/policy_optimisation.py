@@ -13,6 +13,8 @@ Sources: Schulman et al. 2017, arXiv:1707.06347 (clipped objective); Schulman et
 (advantages); Stiennon et al. 2020, arXiv:2009.01325 (score at the end, penalty per token, value model of its own that
 starts as the reward model); Ouyang et al. 2022, arXiv:2203.02155, equation 2 (pretraining text, there gamma); Huang et
 al. 2024, arXiv:2403.17031 (penalty for no end token, whitening, no dropout).
+A response that goes further where all go, to texts shorter or longer than the first rollout's, is worth less by what
+`length_coefficient` says, one that stays behind is worth more (docs/alignment.md); over a rollout that adds up to 0.
 The rewards are whitened with the mean and deviation of the first rollout and keep that scale: with a new one for each
 rollout the weight of the KL penalty would change along the way. That weight is fixed, or steered to a target
 (Ziegler et al. 2019, arXiv:1909.08593).
@@ -33,6 +35,7 @@ from pipelines.core.learning.batches import Batch
 from pipelines.core.learning.limits import Stop
 from pipelines.core.learning.objectives import (
     advantages,
+    beyond_half,
     explained_variance,
     masked_mean,
     policy_loss,
@@ -82,6 +85,8 @@ class Step:
     """Mean taken off it for its divergence: `kl_coefficient` times the sum of log p - log r, which may be negative."""
     kl_coefficient: float
     """Weight of that penalty in this rollout."""
+    length_weight: float
+    """At which responses were drawn back to the first rollout's length in this rollout."""
     kl: float
     """Mean KL divergence of a response from the reference, nats."""
     entropy: float
@@ -249,11 +254,14 @@ class Learner:
         if self.scale is None:
             self.scale = _mean_and_deviation(parts.total_B)
             self.value_scale = self.value_scale or _mean_and_deviation(parts.model_B)
-        scaled = (parts.total_B - self.scale[0]) / self.scale[1] - unfinished
-        ours_BN, theirs_BN, values_BN, entropy_BN = self._look(said)
-        length = float(said.mask_BN.sum(dim=1).mean())
+        lengths_B = said.mask_BN.sum(dim=1).double().cpu().numpy()
+        length = float(lengths_B.mean())
         if math.isnan(self.first_length):
             self.first_length = length
+        length_weight = settings.length_coefficient * beyond_half(length, self.first_length, settings.max_length_change)
+        astray_B = (lengths_B - length) / self.first_length * np.sign(length - self.first_length)
+        scaled = (parts.total_B - self.scale[0]) / self.scale[1] - unfinished - length_weight * astray_B
+        ours_BN, theirs_BN, values_BN, entropy_BN = self._look(said)
         rewards_BN = shaped_rewards(ours_BN.new_tensor(scaled), ours_BN - theirs_BN, said.mask_BN, self.kl_coefficient)
         gains_BN = advantages(
             rewards_BN, values_BN, said.mask_BN, discount=settings.discount, gae_lambda=settings.gae_lambda
@@ -266,6 +274,7 @@ class Learner:
             "unfinished_penalty": float(unfinished.mean()),
             "kl_penalty": self.kl_coefficient * float((ours_BN - theirs_BN).sum(dim=1).mean()),
             "kl_coefficient": self.kl_coefficient,
+            "length_weight": length_weight,
             "kl": float(sequence_kl(ours_BN, theirs_BN, said.mask_BN).mean()),
             "entropy": float(masked_mean(entropy_BN, said.mask_BN)),
             "length": length,

@@ -71,3 +71,19 @@ def test_the_weight_of_the_penalty_follows_the_divergence_by_a_tenth_of_its_erro
 ):
     got = objectives.steered(0.05, kl, target=6.0, responses=64, horizon=640)
     assert got == pytest.approx(0.05 * factor)
+
+
+@pytest.mark.parametrize(
+    ("length", "limit", "found"),
+    [
+        (50, 0.3, 0.0),
+        (57.5, 0.3, 0.0),
+        (42.5, 0.3, 0.0),
+        (65, 0.3, 1.0),
+        (35, 0.3, 1.0),
+        (20, 0.3, 3.0),
+        (5, None, 0.0),
+    ],
+)
+def test_a_length_is_let_go_up_to_half_of_its_limit_and_counts_one_at_the_limit(length, limit, found):
+    assert objectives.beyond_half(length, 50, limit) == pytest.approx(found, abs=1e-9)

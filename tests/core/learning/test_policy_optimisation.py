@@ -51,6 +51,7 @@ SETTINGS = {
     "measure_every": 10,
     "kl_price": 0.05,
     "max_length_change": None,
+    "length_coefficient": 0.0,
     "evaluation_prompts": 4,
 }
 
@@ -383,6 +384,33 @@ class TestLearning:
             run.policy.get_input_embeddings().weight[tokenizer.eos_token_id] *= 8
         steps = list(run.steps())
         assert steps[-1].finished > steps[0].finished + 0.2
+
+
+class TestLength:
+    def test_a_reward_for_short_texts_makes_them_less_short_when_responses_are_drawn_back(self, tokenizer):
+        lengths = {}
+        for coefficient in (0.0, 10.0):
+            run = learner(
+                tokenizer,
+                lambda _prompts, responses: [-float(len(text)) for text in responses],
+                iterations=12,
+                prompts_per_iteration=32,
+                minibatch_size=16,
+                learning_rate=3e-3,
+                value_learning_rate=3e-3,
+                kl_coefficient=0.0,
+                max_length_change=0.2,
+                length_coefficient=coefficient,
+                length_collapse=0.0,
+                length_explosion=100.0,
+            )
+            with torch.no_grad():  # so that some responses end before they are cut off
+                run.policy.get_input_embeddings().weight[tokenizer.eos_token_id] *= 8
+            steps = list(run.steps())
+            assert steps[0].length_weight == 0
+            lengths[coefficient] = steps[-1].length / steps[0].length
+        assert lengths[0.0] < 0.8
+        assert 1 - lengths[10.0] < 0.8 * (1 - lengths[0.0])
 
 
 class TestStopping:
