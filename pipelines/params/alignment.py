@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipelines.artifacts import Artifact
 from pipelines.params.learning import Lora
-from pipelines.params.section import Positive, Rate, Section, Share
+from pipelines.params.section import Positive, Rate, Section, Share, Weight
 
 
 class Endpoint(Section):
@@ -224,10 +224,10 @@ class Ppo(Section):
     """Clipping range of the value estimate."""
     gradient_clip: Rate
     """Largest norm of the gradient."""
-    ptx_coefficient: Annotated[float, Field(ge=0)]
+    ptx_coefficient: Weight
     """Weight of the loss on pretraining text, nats a token, in every update of the policy (Ouyang et al. 2022,
     arXiv:2203.02155, equation 2), against forgetting. 0: no text is read."""
-    kl_coefficient: Annotated[float, Field(ge=0)]
+    kl_coefficient: Weight
     """Weight of the per-token KL penalty against the SFT model, in whitened rewards per nat."""
     kl_target: Rate | None
     """Nats a response that the weight is steered to, from `kl_coefficient` on (Ziegler et al. 2019, arXiv:1909.08593);
@@ -248,20 +248,20 @@ class Ppo(Section):
     """Sampling temperature of the rollout."""
     max_new_tokens: Positive
     """Longest response in tokens."""
-    unfinished_penalty: Annotated[float, Field(ge=0)]
+    unfinished_penalty: Weight
     """Taken off the whitened reward of a response without an end token."""
-    reward_model_weight: Annotated[float, Field(ge=0)]
+    reward_model_weight: Weight
     """By which the reward model's rewards are multiplied before those of `reward_functions` are added."""
     reward_functions: list[RewardFunction]
     """Rewards by your own code."""
     measure_every: Positive
     """Iterations between policies that are measured on the held-out prompts and kept until one is chosen."""
-    kl_price: Annotated[float, Field(ge=0)]
+    kl_price: Weight
     """What a nat of divergence costs in that choice, in deviations of the reward; the gain is the mean of the gains by
     the reward model and by the held-out one."""
     max_length_change: Rate | None
     """And by which share the mean length of its responses may differ from the instruction model's; None: by any."""
-    length_coefficient: Annotated[float, Field(ge=0)]
+    length_coefficient: Weight
     """Weight at which responses are drawn back to the length of the first rollout, in whitened rewards for a response
     that is longer or shorter than its rollout's mean by that length. It is 0 up to half of `max_length_change`, this at
     the whole, and grows on. Without that limit there is none."""

@@ -72,7 +72,7 @@ def test_the_loss_is_the_mean_over_the_tokens_asked_whatever_the_padding(tokeniz
     assert steps[0].tokens == sum(len(example.input_ids) for example in examples)
 
 
-def test_products_come_in_few_shapes_whatever_the_lengths(tokenizer, examples, monkeypatch):
+def test_products_come_in_few_shapes_whatever_the_lengths(tokenizer, examples):
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:

@@ -78,3 +78,9 @@ def test_something_must_be_rewarded() -> None:
     assert "so that nothing is rewarded" in fault(ppo__reward_model_weight=0.0)
     entry = {"function": "reward_functions.mine:brief", "weight": 1.0}
     assert params.parse(changed(ppo__reward_model_weight=0.0, ppo__reward_functions=[entry])).ppo.reward_functions
+
+
+@pytest.mark.parametrize("key", ["length_coefficient", "kl_coefficient", "ptx_coefficient", "unfinished_penalty"])
+@pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])
+def test_a_weight_of_ppo_is_a_finite_number_from_zero_on(key: str, weight: float) -> None:
+    assert f"ppo.{key} is" in fault(**{f"ppo__{key}": weight})

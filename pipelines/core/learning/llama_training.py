@@ -1,4 +1,4 @@
-"""The body of a Llama while it learns on a CPU: what its modules compute, in fewer passes over the memory.
+"""The body of a Llama where it learns on a CPU: what its modules compute, in fewer passes over the memory.
 
 At a few million parameters half of a step is what stands between the matrix products: transformers' modules read and
 write each activation some thirty times a layer, and autograd as often again. Here a norm is one step, and so is the way
@@ -20,7 +20,7 @@ from pipelines.core.learning import attention, plain_llama
 
 
 def fits(body: Any) -> bool:
-    """Whether `hidden` computes what the body of a model would while it learns."""
+    """Whether `hidden` computes what the body of a model would, with and without gradients."""
     return (
         plain_llama.is_plain(body)
         and attention.is_fastest(body)
